@@ -1,0 +1,199 @@
+"""Settings: defaults, profile, trustmine.toml, environment and flags, in that order.
+
+Every value in force knows where it came from. A name that does not exist, a
+wrong type or a value out of range is an error that names the place, before
+anything is opened.
+"""
+
+import datetime
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from trustmine.errors import SettingsError
+
+FILE_NAME = "trustmine.toml"
+ENV_PREFIX = "TRUSTMINE_"
+
+KEYWORDS = tuple(
+    # vulnerability types
+    """overflow underflow memory free malloc leak uaf use-after-free heap stack buffer bounds null
+    nullptr null-pointer race deadlock concurrency injection sql xss csrf integer divide format
+    string privilege permission sandbox escape"""
+    # actions
+    """ fix patch repair mitigate prevent protect secure security safeguard sanitize validate check
+    audit review block filter exploit attack threat crash corruption bypass break vulnerable
+    vulnerability vuln cve advisory security-issue"""
+    # problems
+    """ bug issue defect unsafe insecure dangerous missing improper incorrect broken invalid
+    malicious unauthorized unauth compromise breach critical severe""".split()
+)
+
+COMMON_CALLS = tuple(
+    ["strcmp", "strncpy", "strcpy", "strlen", "memset", "memcpy", "fprintf", "exit", "malloc", "free", "sizeof", "getenv", "stat", "perror", "closesocket", "htons", "sscanf", "strrchr", "strchr", "tolower", "toupper"]
+)
+BASIC_TYPES = ("char", "unsigned char", "size_t", "uint16_t", "uint8_t", "NULL")
+ERROR_CODES = tuple(
+    ["ENOMEM", "EIO", "EINVAL", "EAGAIN", "EPERM", "ENOENT", "EEXIST", "EPIPE", "ERANGE", "EACCES", "EFAULT", "EBUSY", "ENODEV", "EOVERFLOW", "ETIMEDOUT", "EINTR", "ECANCELED", "EADDRINUSE", "ENOTSUP", "EISDIR", "ENOTDIR", "ENOTEMPTY"]
+)
+
+
+def _setting(default: object, help: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that steers a run. Field names are the names in trustmine.toml."""
+
+    profile: str = _setting("paper", "named set of defaults", choices=("paper",))
+    # s0_1
+    keywords: tuple[str, ...] = _setting(KEYWORDS, "words searched in messages, any case")
+    match_mode: str = _setting("substring", "how a keyword matches", choices=("substring", "word"))
+    # s0_2
+    max_diff_chars: int = _setting(1_000_000, "patches of this many characters or more are rejected", low=1)
+    max_commit_tokens: int = _setting(1_000, "commit texts of this many cl100k tokens or more are rejected", low=1)
+    extensions: tuple[str, ...] = _setting((".c", ".cc", ".cpp", ".h"), "extensions of C and C++ files")
+    # s0_3
+    rationale: str = _setting("all", "for which verdicts a rationale is asked", choices=("none", "yes", "all"))
+    min_p_fix: float = _setting(0.5, "calibrated probability from which a verdict is yes", low=0)
+    calibration_rows: int = _setting(64, "rows a calibration is estimated on", low=0)
+    undecided_share: float = _setting(0.1, "share of rows, most drawn to 'cannot decide', taken as undecided", low=0)
+    # s1_1
+    max_function_tokens: int = _setting(1_000, "functions of this many cl100k tokens or more are rejected", low=1)
+    cutoff: datetime.date = _setting(
+        datetime.date(2023, 1, 1), "commits from this day (UTC) on need a CVE and go to split bench"
+    )
+    # s1_2, s3_1
+    max_masks: int = _setting(3, "blocks the model may name at s1_2", low=1)
+    max_segments: int = _setting(3, "segments the model may name at s3_1", low=1)
+    # s2_1, s2_2
+    max_elements: int = _setting(40, "elements the model may list", low=1)
+    max_candidates: int = _setting(5, "definitions of one name shown to the model to pick from", low=1)
+    common_calls: tuple[str, ...] = _setting(COMMON_CALLS, "library calls left out of the context")
+    basic_types: tuple[str, ...] = _setting(BASIC_TYPES, "types left out of the context")
+    error_codes: tuple[str, ...] = _setting(ERROR_CODES, "error codes left out of the context")
+    min_name_chars: int = _setting(3, "shorter names are left out of the context", low=1)
+    context_tokens: int = _setting(1_000, "cl100k tokens of definitions in one sample", low=0)
+    definition_tokens: int = _setting(250, "cl100k tokens of one definition", low=1)
+    # s3_2
+    explanation_tokens: int = _setting(256, "tokens the model may write to explain a segment", low=16)
+    # the model
+    model: str | None = _setting(None, "GGUF file; none: the built-in SmolLM2-135M-Instruct")
+    n_ctx: int = _setting(8_192, "context in tokens (never more than the model was trained for)", low=256)
+    n_gpu_layers: int = _setting(-1, "layers on the GPU; -1: all, if the build can", low=-1)
+    n_threads: int = _setting(0, "CPU threads of the model; 0: one per core", low=0)
+    seed: int = _setting(0, "seed of sampling", low=0)
+    temperature: float = _setting(0.0, "temperature of generated text; 0: the most likely token", low=0)
+    prompts: str | None = _setting(None, "folder of prompts; none: those that come with trustmine")
+    # the queue
+    batch_size: int = _setting(200, "rows a git or CPU worker claims at once", low=1)
+    lease_s: float = _setting(900.0, "seconds after which a silent worker loses its rows", low=1)
+    max_attempts: int = _setting(3, "failures after which a row is set aside", low=1)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings with the place each value came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]  # setting -> 'default', 'file trustmine.toml', 'environment TRUSTMINE_X', 'flag'
+
+
+def load(
+    file: Path | None = None, flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None
+) -> Loaded:
+    """Settings in force for this call.
+
+    `file` is read if given (it must exist); otherwise trustmine.toml in the
+    present folder, if there is one. Flags that are None are not given.
+    Raises SettingsError.
+    """
+    environment = os.environ if env is None else env
+    given: dict[str, Any] = {}
+    sources: dict[str, str] = {f.name: "default" for f in fields(Settings)}
+    path = file if file is not None else Path(FILE_NAME)
+    if file is not None or path.exists():
+        place = f"file {path}"
+        for name, value in _read(path).items():
+            given[name] = _checked(name, value, place)
+            sources[name] = place
+    for variable, text in environment.items():
+        if variable.startswith(ENV_PREFIX):
+            name, place = variable[len(ENV_PREFIX) :].lower(), f"environment {variable}"
+            given[name] = _checked(name, _parsed(name, text, place), place)
+            sources[name] = place
+    for name, value in (flags or {}).items():
+        if value is not None:
+            given[name] = _checked(name, value, "flag")
+            sources[name] = "flag"
+    return Loaded(replace(Settings(), **given), MappingProxyType(sources))
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError("Cannot read the settings file", f"{path}: {error.strerror}", "Check --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError("The settings file is not valid TOML", f"{path}: {error}", "See https://toml.io") from error
+
+
+def _field(name: str, place: str) -> Any:
+    for known in fields(Settings):
+        if known.name == name:
+            return known
+    close = difflib.get_close_matches(name, [f.name for f in fields(Settings)], n=1)
+    hint = f"Did you mean {close[0]}?" if close else "See: trustmine settings"
+    raise SettingsError(f"Unknown setting {name!r}", place, hint)
+
+
+def _parsed(name: str, text: str, place: str) -> object:
+    """An environment variable's text as a TOML value; bare words are strings."""
+    _field(name, place)
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(name: str, value: object, place: str) -> object:
+    """The value as the field wants it, or SettingsError."""
+    known = _field(name, place)
+    default, low, choices = known.default, known.metadata["low"], known.metadata["choices"]
+
+    def wrong(wanted: str) -> SettingsError:
+        return SettingsError(f"Setting {name} must be {wanted}, not {value!r}", place, "See: trustmine settings")
+
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
+            raise wrong("a list of strings")
+        return tuple(value)
+    if isinstance(default, datetime.date):
+        if isinstance(value, str):
+            try:
+                return datetime.date.fromisoformat(value)
+            except ValueError:
+                raise wrong("a date like 2023-01-01") from None
+        if isinstance(value, datetime.datetime) or not isinstance(value, datetime.date):
+            raise wrong("a date like 2023-01-01")
+        return value
+    if isinstance(default, int | float):
+        wanted = "a whole number" if isinstance(default, int) else "a number"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise wrong(wanted)
+        if isinstance(default, int) and not isinstance(value, int):
+            raise wrong(wanted)
+        if low is not None and value < low:
+            raise wrong(f"{wanted} of at least {low:g}")
+        return type(default)(value)
+    if not isinstance(value, str) or not value:
+        raise wrong("a string")
+    if choices and value not in choices:
+        raise wrong("one of " + ", ".join(choices))
+    return value

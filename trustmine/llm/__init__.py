@@ -1,0 +1,1 @@
+"""Language models: what an engine promises (base) and llama.cpp in process (local)."""

@@ -1,0 +1,61 @@
+"""What every engine promises, wherever the model runs.
+
+An engine answers Requests. Work is handed over with `submit` and comes back
+from `poll` in any order, so an engine may run many at once: the worker keeps
+`capacity` requests in flight. Same request, model file, settings and machine:
+same answer.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from trustmine.records import Completion, Request
+
+
+class ContextOverflow(Exception):
+    """Prompt and answer do not fit in the context: the row is rejected, nothing is cut silently."""
+
+    def __init__(self, n_prompt: int, max_tokens: int, n_ctx: int) -> None:
+        super().__init__(f"{n_prompt} prompt tokens + {max_tokens} do not fit in {n_ctx}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The model behind an engine, as stored in the table models."""
+
+    sha256: str
+    name: str
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    architecture: str
+    n_params: int
+    n_ctx_train: int
+    engine: str  # with version
+    n_ctx: int  # context of this run, tokens
+
+
+class Engine(Protocol):
+    """Answers requests; see the module docstring."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def capacity(self) -> int:
+        """How many requests are worth having in flight."""
+        ...
+
+    def request_hash(self, request: Request) -> str:
+        """sha256 over all that decides the answer: prompt as rendered, answer form, sampling, model, engine."""
+        ...
+
+    def submit(self, ticket: int, request: Request) -> None:
+        """Take over a request; its answer comes back under `ticket`."""
+        ...
+
+    def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
+        """Answers that are ready; works until there is one. Empty only if nothing was submitted."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,86 @@
+"""The one shape that all stages have.
+
+A stage is a module with a few constants and `run`. It sees one commit and a
+Context of tools and earlier facts, never a database it could write. It
+returns an Outcome: Advance with facts, or Reject with a reason; an exception
+fails the row. A stage that asks a language model is a generator: it yields a
+Request, is sent the Completion, and returns its Outcome. So one row may ask
+several times, or not at all, and the worker can keep many rows in flight.
+
+    NAME, AFTER = "s0_2", "s0_1"
+    VERSION = 1                       # raise when results would change
+    SETTINGS = ("max_diff_chars",)    # the settings that results depend on
+    PROMPTS = ()                      # the prompts, likewise
+    REASONS = ("diff_too_large",)     # every reason it may reject for
+
+    def run(commit: Commit, ctx: Context) -> Outcome: ...
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from trustmine.records import Commit, Completion, Fact, Label, Outcome, Request
+
+if TYPE_CHECKING:
+    from trustmine.calibration import Calibration
+    from trustmine.config import Settings
+    from trustmine.gitrepo import GitRepo
+    from trustmine.keywords import KeywordMatcher
+    from trustmine.prompts import Prompts
+
+F = TypeVar("F", bound=Fact)
+Asking = Generator[Request, Completion, Outcome]
+
+
+class Facts(Protocol):
+    """Read-only view of what earlier stages stored."""
+
+    def one(self, fact: type[F], commit: Commit) -> F:
+        """The one fact of this kind; raises LookupError if there is none."""
+        ...
+
+    def all(self, fact: type[F], commit: Commit) -> tuple[F, ...]:
+        """All facts of this kind, in the order of their key; maybe none."""
+        ...
+
+    def shared(self, fact: type[F], key: str) -> F:
+        """A fact keyed by content (PreImage by oid); raises LookupError."""
+        ...
+
+    def labels(self, commit: Commit) -> tuple[Label, ...]:
+        """Verdicts from outside, in the order of source and identifier."""
+        ...
+
+
+class Repos(Protocol):
+    """The git repositories of the database, opened once per worker."""
+
+    def get(self, repo_id: int) -> "GitRepo": ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """Tools opened once per worker, and reads of earlier facts."""
+
+    settings: "Settings"
+    facts: Facts
+    repos: Repos
+    prompts: "Prompts"
+    keywords: "KeywordMatcher"
+    calibration: "Calibration | None" = None  # of the present model and s0_3's prompt
+
+
+class Stage(Protocol):
+    """What the table of stages holds: a module of this shape."""
+
+    NAME: str
+    AFTER: str
+    VERSION: int
+    KIND: str  # git, cpu, parser, llm
+    SETTINGS: Sequence[str]
+    PROMPTS: Sequence[str]
+    REASONS: Sequence[str]
+
+    @staticmethod
+    def run(commit: Commit, ctx: Context) -> "Outcome | Asking": ...
