@@ -1,0 +1,168 @@
+"""A chat as tokens: the model's own template around contents that stay plain text.
+
+The template (Jinja, from the GGUF) is rendered with a marker in place of each
+message's content and split at the markers afterwards. So the template's own
+text and the contents never mix: control tokens are looked up in the former
+only, and whatever a content holds, a control token's spelling included, is
+tokenised as text. Neighbouring texts are tokenised together, as they would be
+in the whole string.
+
+Rendering follows transformers' apply_chat_template, except that
+strftime_now always tells the same day: answers must not depend on the clock.
+"""
+
+import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from trustmine.errors import ModelError
+from trustmine.records import Message
+
+VERSION = 1  # raise when the same messages would become other tokens
+
+# The day that Llama 3's template falls back to when it cannot ask for today.
+_TODAY = datetime.datetime(2024, 7, 26)
+_PROBES = (
+    (Message("system", "S"), Message("user", "U")),
+    (Message("system", "S"), Message("user", "U"), Message("assistant", "A"), Message("user", "V")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a rendered chat: the template's own text, or a message's content."""
+
+    text: str
+    is_content: bool
+
+
+class ChatTemplate:
+    """A model's chat template, tried once with a short conversation."""
+
+    def __init__(self, source: str, bos_token: str = "", eos_token: str = "", where: str = "") -> None:
+        """Raises ModelError if the template cannot render a conversation of system, user and assistant."""
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._where = where
+        # Options as in transformers: utils/chat_template_utils.py.
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = _TODAY.strftime
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise self._unusable(f"{type(error).__name__}: {error}") from error
+        # Gemma's refuses the system role, some old ones leave it out silently.
+        self._has_system_role = all(self._try(probe) is None for probe in _PROBES)
+        if not self._has_system_role:
+            for probe in _PROBES:
+                why = self._try(_without_system(probe))
+                if why is not None:
+                    raise self._unusable(why)
+        #: The template's own text in the probes: what gives a chat its structure.
+        self.skeleton = "".join(piece.text for probe in _PROBES for piece in self.render(probe) if not piece.is_content)
+
+    def render(self, messages: Sequence[Message]) -> tuple[Piece, ...]:
+        """The chat up to where the assistant begins to answer. Raises ModelError."""
+        told = messages if self._has_system_role else _without_system(messages)
+        try:
+            return self._pieces(told)
+        except ValueError as error:
+            raise self._unusable(str(error)) from error
+
+    def _try(self, messages: Sequence[Message]) -> str | None:
+        """Why the template cannot render these messages; None if it can."""
+        try:
+            self._pieces(messages)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _pieces(self, messages: Sequence[Message]) -> tuple[Piece, ...]:
+        # Only markers are rendered, so no content can look like one. No space
+        # at the ends: templates may trim.
+        markers = [f"content-{place:04d}-of-message" for place in range(len(messages))]
+        turns = [{"role": turn.role, "content": marker} for turn, marker in zip(messages, markers, strict=True)]
+        try:
+            text = self._template.render(
+                messages=turns, add_generation_prompt=True, enable_thinking=False, **self._tokens
+            )
+        except (TemplateError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        contents = {marker: turn.content for turn, marker in zip(messages, markers, strict=True)}
+        missing = [marker for marker in markers if marker not in text]
+        if missing:
+            raise ValueError(f"the message of role {messages[markers.index(missing[0])].role} is left out")
+        parts = re.split("(" + "|".join(markers) + ")", text)
+        return tuple(Piece(contents.get(part, part), part in contents) for part in parts if part)
+
+    def _unusable(self, why: str) -> ModelError:
+        hint = "Choose a GGUF file of an instruction-tuned model with a chat template"
+        return ModelError("The model's chat template cannot be used", f"{self._where}: {why}".lstrip(": "), hint)
+
+
+def tokenise(
+    pieces: Sequence[Piece],
+    specials: Mapping[str, int],
+    structural: Sequence[str],
+    tokenise_text: Callable[[str], list[int]],
+) -> list[int]:
+    """Token ids of a rendered chat.
+
+    `specials` are the spellings of control tokens, looked up in the template's
+    text alone. `structural` are spellings that a tokeniser finds even in plain
+    text (tokens that a GGUF declares as user-defined) and that the template
+    uses: inside contents they are taken apart. `tokenise_text` takes plain
+    text, adding neither BOS nor EOS.
+    """
+    special = _any_of(list(specials))
+    apart = _any_of(structural)
+    ids: list[int] = []
+    run: list[str] = []
+
+    def flush() -> None:
+        text = "".join(run)
+        run.clear()
+        if text:
+            ids.extend(tokenise_text(text))
+
+    for piece in pieces:
+        if piece.is_content:
+            start = 0
+            for found in apart.finditer(piece.text) if apart else ():
+                run.append(piece.text[start : found.start() + 1])
+                flush()
+                start = found.start() + 1
+            run.append(piece.text[start:])
+        else:
+            for part in special.split(piece.text) if special else [piece.text]:
+                if part in specials:
+                    flush()
+                    ids.append(specials[part])
+                else:
+                    run.append(part)
+    flush()
+    return ids
+
+
+def _any_of(spellings: Sequence[str]) -> re.Pattern[str] | None:
+    """Pattern with one group that finds any of the spellings, the longest first."""
+    longest_first = sorted((re.escape(spelling) for spelling in spellings if spelling), key=len, reverse=True)
+    return re.compile("(" + "|".join(longest_first) + ")") if longest_first else None
+
+
+def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The system message put before the first user message."""
+    if len(messages) < 2 or messages[0].role != "system":
+        return tuple(messages)
+    system, user, *rest = messages
+    return (Message(user.role, f"{system.content}\n\n{user.content}"), *rest)
+
+
+def _raise_exception(message: str) -> None:
+    raise TemplateError(message)

@@ -1,0 +1,32 @@
+"""The engine that the settings ask for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trustmine import resources
+from trustmine.config import Settings
+from trustmine.llm.base import Engine
+from trustmine.llm.local import LocalEngine, Progress
+
+KnownHash = Callable[[Path, int, int], str | None]  # path, size_bytes, mtime_ns -> sha256, if known
+
+
+def open_engine(settings: Settings, known_hash: KnownHash | None = None, progress: Progress | None = None) -> Engine:
+    """The model file of the settings, else the built-in one, ready to answer.
+
+    `known_hash` spares hashing a file again that has not changed; `progress`
+    is told of bytes hashed. Raises ModelError.
+    """
+    path = resources.built_in_model() if settings.model is None else Path(settings.model).expanduser().absolute()
+    known = None
+    if known_hash is not None and path.is_file():
+        stat = path.stat()
+        known = known_hash(path, stat.st_size, stat.st_mtime_ns)
+    return LocalEngine.open(
+        path,
+        n_ctx=settings.n_ctx,
+        n_gpu_layers=settings.n_gpu_layers,
+        n_threads=settings.n_threads,
+        known_sha256=known,
+        progress=progress,
+    )
