@@ -39,7 +39,7 @@ fetch = gitcli.fetch
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _LARGE_BYTES = 8 << 20  # blobs from this size on (before and after together) are left to git, which streams
-_CACHE_BYTES = 64 << 20  # libgit2's cache of objects, per process
+_CACHE_BYTES = 128 << 20  # libgit2's cache of objects, per process
 _CACHED_OBJECT_BYTES = 1 << 20  # largest blob or tree that goes into it
 
 # Hashes are git's to check; re-hashing every object read halves the speed. With blobs and
@@ -85,7 +85,10 @@ class GitRepo:
         if not folder.exists():
             raise RepositoryError("There is no such folder", str(folder), "Check the path")
         try:
-            return cls(pygit2.Repository(str(folder), RepositoryOpenFlag.NO_SEARCH))
+            repo = pygit2.Repository(str(folder), RepositoryOpenFlag.NO_SEARCH)
+            if repo.workdir and _has_no_worktree(repo):
+                repo = pygit2.Repository(repo.path, RepositoryOpenFlag.NO_SEARCH | RepositoryOpenFlag.BARE)
+            return cls(repo)
         except _UNREADABLE as error:
             words = str(error)
             if "objectformat" in words or "object format" in words:
@@ -292,7 +295,7 @@ class GitRepo:
         """Whether a line of it may end in white space that git keeps and libgit2 trims."""
         if not side.mode or side.mode == patchtext.SUBMODULE:
             return False
-        data = self.blob(side.oid)
+        data = self._repo[side.oid].data  # from libgit2's cache: it has just been compared
         return b"\f" in data or b"\v" in data
 
     def _by_git(self, sha: str, old_tree: str, new_tree: str, max_chars: int) -> Patch:
@@ -319,6 +322,12 @@ class GitRepo:
             except ValueError:  # several
                 continue
         return oid
+
+
+def _has_no_worktree(repo: pygit2.Repository) -> bool:
+    """Whether libgit2 takes the folder above for a worktree only because the configuration does not say bare."""
+    path = Path(repo.path)
+    return path.name != ".git" and not (path / "commondir").exists() and "core.worktree" not in repo.config
 
 
 _TYPES = {"commit": ObjectType.COMMIT, "blob": ObjectType.BLOB}
