@@ -12,7 +12,11 @@ and asks one long-lived `git diff-tree` for the patches that libgit2 would
 compute in another way: those with added and deleted files at once (rename
 detection uses other fingerprints), files with a `diff` attribute, blobs with
 form feeds (trimmed off context lines by libgit2), and very large files (which
-git streams). Figures: docs/patches.md.
+git streams). The order of a history comes from `git rev-list`: libgit2 refuses
+commits with malformed dates, of which old histories have some.
+
+Compared with `git log -p` of git 2.39.5 on random commits: no patch differed
+of 3,000 of curl (15 asked of git) and 999 of gpac (12 asked of git).
 
 Nothing that a repository contains runs a program. Configuration and attribute
 files outside the repository are not read. Importing this module sets
@@ -27,7 +31,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pygit2
-from pygit2.enums import ConfigLevel, DeltaStatus, DiffOption, FileMode, ObjectType, RepositoryOpenFlag, SortMode
+from pygit2.enums import ConfigLevel, DeltaStatus, DiffOption, FileMode, ObjectType, RepositoryOpenFlag
 
 from trustmine import gitcli, patchtext, text
 from trustmine.errors import RepositoryError
@@ -174,21 +178,15 @@ class GitRepo:
         push, gc) are ignored. Raises RepositoryError at a missing or damaged object.
         """
         boundary = self._boundary()
-        sha = ""
+        present = [sha for sha in hide if self.has(sha)]
         try:
-            walker = self._repo.walk(None, SortMode.TOPOLOGICAL | SortMode.REVERSE)
-            for sha in tips:
-                walker.push(sha)
-            for sha in hide:
-                if self.has(sha):
-                    walker.hide(sha)
-            for commit in walker:
-                sha = str(commit.id)
+            for sha in gitcli.history(self.path, tips, present) if tips else ():
                 yield _header(sha, self._read("commit", sha), sha in boundary)
-        except _UNREADABLE as error:
-            hint = f"git -C {self.path} fsck, then fetch or clone again"
+        except LookupError as error:
             raise RepositoryError(
-                "The history cannot be read to its end", f"{self.path}, at {sha[:10]}: {error}", hint
+                f"The history of {self.path} cannot be read to its end",
+                str(error),
+                f"See: git -C {self.path} fsck; then fetch the missing objects or clone again",
             ) from error
 
     def _read(self, kind: str, oid: str) -> bytes:
