@@ -385,7 +385,8 @@ def test_messages_come_whole_in_their_encoding(
 
 
 @pytest.mark.parametrize(
-    "author", [b"", b"A", b"A <a@b>", b"A <a@b> x +0", b"A <a@b> 99999999999999999999999 +0", b"\xff > < 12", b"<> \xb2 0"]
+    "author",
+    [b"", b"A", b"A <a@b>", b"A <a@b> x +0", b"A <a@b> 99999999999999999999999 +0", b"\xff > < 12", b"<> \xb2 0"],
 )
 def test_malformed_dates_are_zero(work: Work, author: bytes) -> None:
     work.git("hash-object", "-t", "tree", "-w", "--stdin")

@@ -98,9 +98,7 @@ def test_rows_already_decided_by_the_same_label_stay(
     assert labels.label(conn, file, source="other", default="no").n_sent_back == 0, "any yes outranks a no"
 
 
-def test_audit_counts_each_commit_where_it_was_lost(
-    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
-) -> None:
+def test_audit_counts_each_commit_where_it_was_lost(conn: sqlite3.Connection, add_commits: Add, tmp_path: Path) -> None:
     add_commits(4, status="s0_2")
     judge(conn, lambda c: Reject("not_a_fix") if c.id < 3 else Advance((Verdict("yes", "list"),)))
     file = write(tmp_path, "commit,cve\n" + "".join(f"{i:040x},CVE-2020-{i}\n" for i in (1, 1, 2, 3, 9)))
