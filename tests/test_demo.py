@@ -37,33 +37,31 @@ EXPECTED_REJECTS = {
 }
 
 # Fixes that nothing keeps from the language models: one hunk in one function of moderate size.
-PASSING_FIXES = set(
-    [
-        "greet-overflow",
-        "buffer-nul",
-        "log-format",
-        "path-traversal",
-        "archive-count",
-        "config-width",
-        "frame-short",
-        "close-uaf",
-        "copy-double-free",
-        "service-label",
-        "login-null",
-        "purge-permission",
-        "put-toctou",
-        "put-toctou-again",
-        "queue-race",
-        "take-wakeup",
-        "stat-uninit",
-        "fields-limit",
-        "decode-off-by-one",
-        "extract-wrap",
-        "reply-overflow",
-        "dispatch",
-        "entry-name",
-    ]
-)
+PASSING_FIXES = {
+    "greet-overflow",
+    "buffer-nul",
+    "log-format",
+    "path-traversal",
+    "archive-count",
+    "config-width",
+    "frame-short",
+    "close-uaf",
+    "copy-double-free",
+    "service-label",
+    "login-null",
+    "purge-permission",
+    "put-toctou",
+    "put-toctou-again",
+    "queue-race",
+    "take-wakeup",
+    "stat-uninit",
+    "fields-limit",
+    "decode-off-by-one",
+    "extract-wrap",
+    "reply-overflow",
+    "dispatch",
+    "entry-name",
+}
 
 
 def git(folder: Path, *arguments: str) -> bytes:

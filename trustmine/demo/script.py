@@ -141,7 +141,8 @@ def _entry(draft: _Draft, previous: str | None, entries: Mapping[str, Entry]) ->
 
 
 def _add(tree: dict[str, bytes], words: list[str], _body: list[str], _entries: Mapping[str, Entry]) -> None:
-    tree[words[0]] = (FOLDER / "sources" / words[0]).read_bytes()
+    # As text: line ends that git changed in a checkout of trustmine itself must not change the demo.
+    tree[words[0]] = (FOLDER / "sources" / words[0]).read_text(encoding="utf-8").encode()
 
 
 def _create(tree: dict[str, bytes], words: list[str], body: list[str], _entries: Mapping[str, Entry]) -> None:
