@@ -10,11 +10,11 @@ import tiktoken
 
 from trustmine import demo
 from trustmine.config import KEYWORDS, Settings
-from trustmine.demo.script import read_script
+from trustmine.demo import script
 from trustmine.errors import RepositoryError
 
-HEAD = "e1ddde182ce01589ce2534f357909c8bd2b8ca00"
-N_COMMITS = 74
+HEAD = "eb2b18bd20a9a75d61694bfbbdbb0e64c715739a"
+N_COMMITS = 76
 N_FIXES = 29
 
 # What the pipeline rejects, by reason: commits named as in trustmine/demo/history/.
@@ -228,7 +228,9 @@ def test_the_finished_program_builds_and_passes_its_own_tests(tmp_path: Path) ->
 
 
 def test_some_messages_have_no_keyword_and_those_rejected_later_have_one() -> None:
-    messages = {entry.slug: entry.message.decode(entry.encoding or "utf-8", "replace") for entry in read_script()}
+    messages = {
+        entry.slug: entry.message.decode(entry.encoding or "utf-8", "replace") for entry in script.read_script()
+    }
     without = {slug for slug, text in messages.items() if not any(word in text.lower() for word in KEYWORDS)}
     assert without >= EXPECTED_REJECTS["no_keyword"]
     later: set[str] = set().union(*(slugs for reason, slugs in EXPECTED_REJECTS.items() if reason != "no_keyword"))
@@ -330,3 +332,30 @@ def test_2023_has_a_fix_with_a_cve_and_one_without(repo: Path, shas: dict[str, s
         assert date >= cutoff
         assert ("CVE-" in message) == has_cve
     assert all(date_and_message(slug)[0] < cutoff for slug in PASSING_FIXES - {"entry-name"})
+
+
+# ---------------------------------------------------------------- the script itself
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        ("edit a.c\n@@\n-not there\n+new", "hunk found 0 times"),
+        ("edit a.c\n@@\n-twice\n+new", "hunk found 2 times"),
+        ("edit b.c\n@@\n-twice\n+new", "b.c"),
+        ("delete b.c", "b.c"),
+        ("colour red", "unknown header"),
+    ],
+)
+def test_a_mistake_in_the_script_names_the_commit(
+    edit: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "2001.txt").write_text(
+        "commit first\nauthor mara\ndate 2001-01-01T00:00:00+00:00\nmessage\n    Start\n"
+        f"create a.c\n+twice\n+twice\n\ncommit second\nauthor mara\ndate 2001-01-02T00:00:00+00:00\n{edit}\n"
+    )
+    monkeypatch.setattr(script, "FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=complaint) as caught:
+        script.read_script()
+    assert "second" in str(caught.value)
