@@ -20,27 +20,27 @@ from trustmine.errors import SettingsError
 FILE_NAME = "trustmine.toml"
 ENV_PREFIX = "TRUSTMINE_"
 
-KEYWORDS = tuple(
-    # vulnerability types
-    """overflow underflow memory free malloc leak uaf use-after-free heap stack buffer bounds null
-    nullptr null-pointer race deadlock concurrency injection sql xss csrf integer divide format
-    string privilege permission sandbox escape"""
-    # actions
-    """ fix patch repair mitigate prevent protect secure security safeguard sanitize validate check
-    audit review block filter exploit attack threat crash corruption bypass break vulnerable
-    vulnerability vuln cve advisory security-issue"""
-    # problems
-    """ bug issue defect unsafe insecure dangerous missing improper incorrect broken invalid
-    malicious unauthorized unauth compromise breach critical severe""".split()
-)
 
-COMMON_CALLS = tuple(
-    ["strcmp", "strncpy", "strcpy", "strlen", "memset", "memcpy", "fprintf", "exit", "malloc", "free", "sizeof", "getenv", "stat", "perror", "closesocket", "htons", "sscanf", "strrchr", "strchr", "tolower", "toupper"]
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Vulnerability types, then actions, then problems.
+KEYWORDS = (
+    _words("""overflow underflow memory free malloc leak uaf use-after-free heap stack buffer bounds null
+        nullptr null-pointer race deadlock concurrency injection sql xss csrf integer divide format
+        string privilege permission sandbox escape""")
+    + _words("""fix patch repair mitigate prevent protect secure security safeguard sanitize validate check
+        audit review block filter exploit attack threat crash corruption bypass break vulnerable
+        vulnerability vuln cve advisory security-issue""")
+    + _words("""bug issue defect unsafe insecure dangerous missing improper incorrect broken invalid
+        malicious unauthorized unauth compromise breach critical severe""")
 )
+COMMON_CALLS = _words("""strcmp strncpy strcpy strlen memset memcpy fprintf exit malloc free sizeof getenv stat
+    perror closesocket htons sscanf strrchr strchr tolower toupper""")
 BASIC_TYPES = ("char", "unsigned char", "size_t", "uint16_t", "uint8_t", "NULL")
-ERROR_CODES = tuple(
-    ["ENOMEM", "EIO", "EINVAL", "EAGAIN", "EPERM", "ENOENT", "EEXIST", "EPIPE", "ERANGE", "EACCES", "EFAULT", "EBUSY", "ENODEV", "EOVERFLOW", "ETIMEDOUT", "EINTR", "ECANCELED", "EADDRINUSE", "ENOTSUP", "EISDIR", "ENOTDIR", "ENOTEMPTY"]
-)
+ERROR_CODES = _words("""ENOMEM EIO EINVAL EAGAIN EPERM ENOENT EEXIST EPIPE ERANGE EACCES EFAULT EBUSY ENODEV
+    EOVERFLOW ETIMEDOUT EINTR ECANCELED EADDRINUSE ENOTSUP EISDIR ENOTDIR ENOTEMPTY""")
 
 
 def _setting(default: object, help: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -91,7 +91,10 @@ class Settings:
     seed: int = _setting(0, "seed of sampling", low=0)
     temperature: float = _setting(0.0, "temperature of generated text; 0: the most likely token", low=0)
     prompts: str | None = _setting(None, "folder of prompts; none: those that come with trustmine")
-    # the queue
+    # git
+    cache: str | None = _setting(None, "folder for clones of URLs; none: trustmine/repos in the user's cache")
+    # the database and its queue
+    db: str = _setting("trustmine.db", "the database")
     batch_size: int = _setting(200, "rows a git or CPU worker claims at once", low=1)
     lease_s: float = _setting(900.0, "seconds after which a silent worker loses its rows", low=1)
     max_attempts: int = _setting(3, "failures after which a row is set aside", low=1)

@@ -15,6 +15,9 @@ class TrustmineError(Exception):
         self.where = where
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.what, self.where, self.hint)  # so that a worker process can send it
+
     def __str__(self) -> str:
         return "\n".join(part for part in (self.what, self.where, self.hint) if part)
 

@@ -1,1 +1,46 @@
-"""."""
+"""The ordered table of stages. A new stage is one file, one line here, one test file."""
+
+from types import MappingProxyType
+
+from trustmine.errors import TrustmineError
+from trustmine.stages import (
+    s0_1_match,
+    s0_2_filter,
+    s0_3_classify,
+    s1_1_refine,
+    s1_2_mask,
+    s2_0_merge,
+    s2_1_elements,
+    s2_2_validate,
+    s3_1_locate,
+    s3_2_explain,
+    s4_instruct,
+)
+from trustmine.stages.base import Stage
+
+_MODULES: tuple[Stage, ...] = (
+    s0_1_match,
+    s0_2_filter,
+    s0_3_classify,
+    s1_1_refine,
+    s1_2_mask,
+    s2_0_merge,
+    s2_1_elements,
+    s2_2_validate,
+    s3_1_locate,
+    s3_2_explain,
+    s4_instruct,
+)
+STAGES = MappingProxyType({stage.NAME: stage for stage in _MODULES})
+
+
+def get(name: str) -> Stage:
+    """The stage of this name; TrustmineError for an unknown one."""
+    if name not in STAGES:
+        raise TrustmineError(f"There is no stage {name!r}", "--stage", "Stages: " + ", ".join(STAGES))
+    return STAGES[name]
+
+
+def aside(stage: Stage) -> tuple[tuple[str, str], ...]:
+    """(stage, reason) of rejected rows that this stage takes too."""
+    return getattr(stage, "ASIDE", ())

@@ -1,0 +1,55 @@
+# Two commands: `make demo` and `make test`. Both set up what they need in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DB := demo/trustmine.db
+TRUSTMINE := $(BIN)/trustmine
+
+.PHONY: demo test setup lock clean
+
+demo: $(READY)
+	$(TRUSTMINE) demo demo/repo --known-fixes demo/known_fixes.csv
+	$(TRUSTMINE) ingest demo/repo --db $(DB) --name demo
+	$(TRUSTMINE) label demo/known_fixes.csv --db $(DB)
+	$(TRUSTMINE) run --db $(DB)
+	$(TRUSTMINE) status --db $(DB)
+	$(TRUSTMINE) export demo/export --db $(DB) --format messages
+	@echo
+	@echo "Try next:"
+	@echo "  $(TRUSTMINE) show $$($(BIN)/python -m trustmine.demo --example demo/repo) --db $(DB)"
+	@echo "  $(TRUSTMINE) audit demo/known_fixes.csv --db $(DB)"
+	@echo "  $(TRUSTMINE) serve --db $(DB)"
+	@echo "  head -c 2000 demo/export/train.jsonl"
+	@echo "  $(TRUSTMINE) run ~/src/your-project --db your.db"
+
+test: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+setup: $(READY)
+
+# llama-cpp-python is compiled here (some five minutes on two cores); pip keeps the built wheel.
+$(READY): requirements.lock requirements-build.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 1; }
+	@for tool in git cmake cc c++; do command -v $$tool >/dev/null || \
+		{ echo "$$tool is needed: install git, cmake and a C/C++ compiler"; exit 1; }; done
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
+	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock -r requirements.lock
+	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock --no-deps --editable .
+	touch $(READY)
+
+# Resolves anew within the pins of pyproject.toml; needs uv.
+lock:
+	{ echo "# Every package of a trustmine environment, pinned. Made from pyproject.toml by \`make lock\`."; \
+	  uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --quiet; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

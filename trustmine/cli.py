@@ -1,0 +1,532 @@
+"""The command line: parse, call one function, print. See README.md for a tour."""
+
+import datetime
+import os
+import platform
+import sqlite3
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any, Literal
+
+import typer
+from typer._click.exceptions import ClickException, UsageError  # typer carries click and does not export these
+
+from trustmine import __version__, config, console
+from trustmine.config import Loaded, Settings
+from trustmine.db.claims import Scope
+from trustmine.errors import DatabaseError, TrustmineError
+
+# Modules that load git, parsers or models are imported where they are used:
+# `trustmine --help` and `trustmine status` answer at once.
+
+app = typer.Typer(
+    help="Vulnerability-focused training data from the git histories of C and C++ projects.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Db = Annotated[Path | None, typer.Option("--db", help="The database [default: trustmine.db, or as set].")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file [default: ./trustmine.toml if there].")]
+Repo = Annotated[str | None, typer.Option("--repo", help="Only rows of this repository.")]
+Model = Annotated[Path | None, typer.Option("--model", help="GGUF file [default: as set, else the built-in model].")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Start = Annotated[int | None, typer.Option("--start", help="Only rows whose id (commits.id) is this or more.")]
+End = Annotated[int | None, typer.Option("--end", help="Only rows whose id is less than this.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many rows per stage.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes [default: one per core; one for stages that ask a model]."),
+]
+Stage = Annotated[str, typer.Option("--stage", help="s0_1, s0_2, s0_3, s1_1, s1_2, s2_0, s2_1, s2_2, s3_1, s3_2, s4.")]
+
+
+def _settings(config_file: Path | None, **flags: object) -> Loaded:
+    return config.load(config_file, {k: str(v) if isinstance(v, Path) else v for k, v in flags.items()})
+
+
+@contextmanager
+def _database(settings: Settings, *, create: bool = False, read_only: bool = False) -> Iterator[sqlite3.Connection]:
+    from trustmine.db.connect import connect
+
+    conn = connect(Path(settings.db), create=create, read_only=read_only)
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+def _scope(conn: sqlite3.Connection, repo: str | None, start: int | None = None, end: int | None = None) -> Scope:
+    from trustmine.db import queries
+
+    return Scope(None if repo is None else queries.repo_id(conn, repo), start, end)
+
+
+# --------------------------------------------------------------------------- ingest
+
+
+@app.command()
+def ingest(
+    repo: Annotated[str, typer.Argument(help="Path or URL of a git repository.")],
+    db: Db = None,
+    ref: Annotated[list[str] | None, typer.Option("--ref", help="Branch, tag or revision [default: HEAD].")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call it [default: owner/name].")] = None,
+    config_file: Config = None,
+) -> None:
+    """Add a repository's commits to the database; again: only new ones.
+
+    A URL is cloned bare into a cache folder, and fetched on the next ingest.
+
+    Example: trustmine ingest ~/src/curl --name curl/curl
+    """
+    _ingest(_settings(config_file, db=db).settings, repo, tuple(ref or ("HEAD",)), name)
+
+
+def _ingest(settings: Settings, repo: str, refs: tuple[str, ...], name: str | None) -> str:
+    """Ingest and report; the repository's name in the database."""
+    from trustmine import ingest as ingesting
+
+    started = monotonic()
+    if ingesting.is_url(repo):
+        console.say(f"Cloning or fetching {repo}")
+    source = ingesting.find(repo, refs=refs, cache=settings.cache)
+    with _database(settings, create=True) as conn, console.progress("ingest", None) as draw:
+        done = ingesting.ingest(conn, source, name=name, progress=draw)
+    if done.is_shallow:
+        console.say(
+            f"Warning: {done.repo} is a shallow clone: commits at its boundary cannot be compared with their parents "
+            f"and will be rejected\n  Try: git -C {done.path} fetch --unshallow"
+        )
+    console.say(
+        f"{done.repo}: {done.n_new:,} new commits, {done.n_commits:,} in all, "
+        f"in {console.duration(monotonic() - started)}"
+    )
+    return done.repo
+
+
+# ------------------------------------------------------------------- advance and run
+
+
+@app.command()
+def advance(
+    stage: Annotated[str | None, typer.Option("--stage", help="The stage to work on: s0_1 ... s4.")] = None,
+    db: Db = None,
+    limit: Limit = None,
+    repo: Repo = None,
+    start: Start = None,
+    end: End = None,
+    workers: Workers = None,
+    model: Model = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Redo rows made by other settings, prompts or models; alone: of all stages.")
+    ] = False,
+    config_file: Config = None,
+) -> None:
+    """Claim and process the pending rows of a stage until none is left.
+
+    Any number of these may run at once, in other terminals too.
+
+    Example: trustmine advance --stage s0_3 --limit 200 --model llama-3-70b.Q4_K_M.gguf
+    """
+    from trustmine import pipeline, stages
+
+    if stage is None and not stale:
+        raise UsageError("Give --stage, or --stale to redo what is out of date.")
+    if stage is not None:
+        stages.get(stage)
+    settings = _settings(config_file, db=db, model=model).settings
+    with _database(settings) as conn:
+        plan = pipeline.Plan(_scope(conn, repo, start, end), limit, workers)
+        models = pipeline.Models(conn, settings)
+        try:
+            todo = [stage] if stage is not None else []
+            if stale:
+                sent = pipeline.send_stale_back(conn, settings, models, plan.scope, stage)
+                for name, n in sent.items():
+                    console.say(f"{name}: {n:,} stale rows sent back")
+                todo = todo or list(stages.STAGES)
+            for name in todo:
+                _report(pipeline.advance(Path(settings.db), conn, name, settings, models, plan, console.progress))
+        finally:
+            models.close()
+
+
+def _report(done: Any) -> None:
+    console.say(console.tally_line(done.stage, done.tally, done.seconds))
+
+
+@app.command()
+def run(
+    repo_path: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Path or URL to ingest first.")] = None,
+    db: Db = None,
+    ref: Annotated[list[str] | None, typer.Option("--ref", help="Branch, tag or revision [default: HEAD].")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call the repository.")] = None,
+    limit: Limit = None,
+    repo: Repo = None,
+    start: Start = None,
+    end: End = None,
+    workers: Workers = None,
+    model: Model = None,
+    config_file: Config = None,
+) -> None:
+    """Ingest a repository, if given, then work on all stages until nothing is pending.
+
+    Ctrl-C loses nothing: run it again and it goes on where it stopped.
+
+    Example: trustmine run https://github.com/curl/curl
+    """
+    from trustmine import pipeline
+
+    settings = _settings(config_file, db=db, model=model).settings
+    if repo_path is not None:
+        repo = _ingest(settings, repo_path, tuple(ref or ("HEAD",)), name)
+    with _database(settings) as conn:
+        plan = pipeline.Plan(_scope(conn, repo, start, end), limit, workers)
+        models = pipeline.Models(conn, settings)
+        try:
+            pipeline.run(Path(settings.db), conn, settings, models, plan, console.progress, _report)
+        finally:
+            models.close()
+
+
+@app.command()
+def reset(
+    stage: Stage,
+    db: Db = None,
+    repo: Repo = None,
+    start: Start = None,
+    end: End = None,
+    config_file: Config = None,
+) -> None:
+    """Send the rows that were decided at a stage or later back before it.
+
+    Their facts of that stage and later ones are deleted; recorded model calls
+    are kept, so an unchanged question is not asked again.
+
+    Example: trustmine reset --stage s1_1 --repo curl/curl
+    """
+    from trustmine import stages
+    from trustmine.db import recipes
+
+    stages.get(stage)
+    with _database(_settings(config_file, db=db).settings) as conn:
+        n = recipes.send_back(conn, stage, scope=_scope(conn, repo, start, end))
+    console.say(f"{n:,} rows are pending before {stage} again")
+
+
+# ------------------------------------------------------------------- status and show
+
+
+@app.command()
+def status(db: Db = None, repo: Repo = None, as_json: Json = False, config_file: Config = None) -> None:
+    """The funnel: per stage pending, claimed, passed, failed, and rejected by reason.
+
+    Example: trustmine status --json
+    """
+    from trustmine import pipeline
+    from trustmine.db import queries
+
+    settings = _settings(config_file, db=db).settings
+    with _database(settings, read_only=True) as conn:
+        scope = _scope(conn, repo)
+        counts = queries.funnel(conn, scope)
+        rates = queries.rates(conn, counts)
+        repos = [row for row in queries.repos(conn) if scope.repo_id in (None, row.id)]
+        stale = pipeline.count_stale(conn, settings, scope)
+    n_commits = sum(row.n_commits for row in repos)
+    if as_json:
+        console.print_json(
+            {
+                "commits": n_commits,
+                "repos": [{"name": row.name, "path": row.path, "commits": row.n_commits} for row in repos],
+                "stages": {
+                    name: {
+                        "pending": n.pending,
+                        "claimed": n.claimed,
+                        "passed": n.passed,
+                        "failed": n.failed,
+                        "rejected": n.rejected,
+                    }
+                    for name, n in counts.items()
+                },
+                "stale": stale,
+                "running": {
+                    name: {"workers": rate.n_workers, "rows_per_s": rate.rows_per_s, "left_s": rate.left_s}
+                    for name, rate in rates.items()
+                },
+            }
+        )
+        return
+    names = ", ".join(f"{row.name} ({row.n_commits:,})" for row in repos) or "no repository yet"
+    console.print_funnel(counts, rates, stale, f"{n_commits:,} commits: {names}")
+
+
+@app.command()
+def show(
+    sha: Annotated[str, typer.Argument(help="SHA of a commit, 4 digits or more.")],
+    db: Db = None,
+    repo: Repo = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """Everything known about one commit, from its message to the model calls.
+
+    Example: trustmine show 3f2a9c1
+    """
+    from trustmine import show as showing
+
+    with _database(_settings(config_file, db=db).settings, read_only=True) as conn:
+        commits = showing.find(conn, sha, _scope(conn, repo).repo_id)
+        if as_json:
+            console.print_json(console.jsonable([showing.everything(conn, commit) for commit in commits]))
+            return
+        for commit in commits:
+            showing.render(conn, commit)
+
+
+# ------------------------------------------------------------------- label and audit
+
+
+@app.command()
+def label(
+    file: Annotated[Path, typer.Argument(help="CSV with a column commit or sha; optional repo, cve, cwe, label.")],
+    verdict: Annotated[
+        Literal["yes", "no"], typer.Option("--set", help="The verdict where the file has no column label.")
+    ] = "yes",
+    source: Annotated[str | None, typer.Option("--source", help="Name of the list [default: the file's name].")] = None,
+    db: Db = None,
+    config_file: Config = None,
+) -> None:
+    """Take verdicts from a list of known commits; they outrank the model's.
+
+    Example: trustmine label known_fixes.csv --set yes
+    """
+    from trustmine import labels
+
+    with _database(_settings(config_file, db=db).settings) as conn:
+        done = labels.label(conn, file, source=source, default=verdict)
+    console.say(
+        f"{done.n_labels:,} labels on {done.n_commits:,} commits; {done.n_unknown:,} lines name commits that are not "
+        f"in the database; {done.n_sent_back:,} rows go back before s0_3"
+    )
+
+
+@app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(help="CSV of known fixes, as for label.")],
+    db: Db = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """Where each known fix of a list is, or got lost: counts per stage and reason.
+
+    Example: trustmine audit known_fixes.csv
+    """
+    from trustmine import labels
+
+    with _database(_settings(config_file, db=db).settings, read_only=True) as conn:
+        found = labels.audit(conn, file)
+    if as_json:
+        stages: dict[str, Any] = {
+            name: {
+                "passed": n,
+                "pending": found.waiting.get(name, 0),
+                "lost": {reason: shas for (stage, reason), shas in found.lost.items() if stage == name},
+            }
+            for name, n in found.reached.items()
+        }
+        console.print_json({"commits": found.n_commits, "unknown": found.n_unknown, "stages": stages})
+        return
+    rows = []
+    for name, n in found.reached.items():
+        lost = ", ".join(f"{reason} {len(shas):,}" for (stage, reason), shas in found.lost.items() if stage == name)
+        rows.append((name, n, found.waiting.get(name, 0), lost))
+    console.table(
+        ("stage", "passed", "pending", "lost here"),
+        rows,
+        title=f"{found.n_commits:,} known commits, {found.n_unknown:,} of them not in the database",
+        right=("passed", "pending"),
+    )
+
+
+# ------------------------------------------------------------------ export and serve
+
+
+@app.command()
+def export(
+    out_dir: Annotated[Path, typer.Argument(help="Folder to write; made if it is not there.")],
+    format: Annotated[Literal["alpaca", "messages"], typer.Option("--format", help="Shape of the files.")] = "alpaca",
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="Only this task: locate, locate_explain, infill, refine, calibrate, abstain."),
+    ] = None,
+    split: Annotated[Literal["train", "bench"] | None, typer.Option("--split", help="Only this split.")] = None,
+    db: Db = None,
+    config_file: Config = None,
+) -> None:
+    """Write the training instructions as files, with a manifest of what made them.
+
+    The same database gives the same bytes.
+
+    Example: trustmine export out/ --format messages --split train
+    """
+    from trustmine import export as exporting
+
+    with _database(_settings(config_file, db=db).settings, read_only=True) as conn:
+        manifest = exporting.export(conn, out_dir, format, tasks=tuple(task or ()), split=split)
+    console.say(f"{manifest.n_rows:,} examples in {out_dir}")
+
+
+@app.command()
+def serve(
+    db: Db = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8001,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    config_file: Config = None,
+) -> None:
+    """Look at the database in a browser: datasette with our pages, read-only.
+
+    Example: trustmine serve --port 8001
+    """
+    from trustmine.web import serve as serving
+
+    settings = _settings(config_file, db=db).settings
+    with _database(settings, read_only=True):
+        pass  # one clear error before a server starts
+    raise typer.Exit(serving.serve(Path(settings.db), host=host, port=port, open_browser=open_browser))
+
+
+# -------------------------------------------------------------- demo, doctor, settings
+
+
+@app.command()
+def demo(
+    path: Annotated[Path, typer.Argument(help="Folder to write the repository to.")] = Path("demo/repo"),
+    known_fixes: Annotated[
+        Path | None, typer.Option("--known-fixes", help="Also write the list of its fixes (CSV) here.")
+    ] = None,
+) -> None:
+    """Write a small C project with a history of some 60 commits to try things on.
+
+    Example: trustmine demo demo/repo && trustmine run demo/repo --db demo/trustmine.db
+    """
+    from trustmine import demo as writing
+
+    head = writing.write_demo(path)
+    if known_fixes is not None:
+        writing.write_known_fixes(known_fixes)
+    console.say(f"{path}: the demo repository at {head[:12]}")
+
+
+@app.command()
+def doctor(db: Db = None, model: Model = None, as_json: Json = False, config_file: Config = None) -> None:
+    """Check what trustmine needs: each line is ok, or says what to do.
+
+    Example: trustmine doctor --model llama-3-70b.Q4_K_M.gguf
+    """
+    from trustmine import doctor as checking
+
+    checks = checking.check(_settings(config_file, db=db, model=model).settings)
+    if as_json:
+        console.print_json([{"name": c.name, "ok": c.ok, "found": c.found, "hint": c.hint} for c in checks])
+    else:
+        console.table(
+            ("", "check", "found", "what to do"), [("ok" if c.ok else "!!", c.name, c.found, c.hint) for c in checks]
+        )
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def settings(as_json: Json = False, config_file: Config = None) -> None:
+    """The settings in force, and where each value came from.
+
+    Example: TRUSTMINE_MAX_COMMIT_TOKENS=2000 trustmine settings
+    """
+    loaded = _settings(config_file)
+    values = {field.name: getattr(loaded.settings, field.name) for field in fields(Settings)}
+    if as_json:
+        console.print_json({k: {"value": v, "source": loaded.sources[k]} for k, v in values.items()})
+        return
+    helps: Mapping[str, str] = {field.name: field.metadata["help"] for field in fields(Settings)}
+    console.table(
+        ("setting", "value", "from", "what it is"),
+        [(name, _shown(value), loaded.sources[name], helps[name]) for name, value in values.items()],
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return "(none)" if value is None else f"{value}"
+
+
+# ----------------------------------------------------------------------------- main
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"trustmine {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; exit 0 fine, 1 known error, 2 usage, 3 our bug, 130 interrupted."""
+    sys.exit(_exit_code(lambda: app(args=args, standalone_mode=False)))
+
+
+def _exit_code(command: Callable[[], object]) -> int:
+    try:
+        code = command()
+        return code if isinstance(code, int) else 0
+    except ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        console.say("Interrupted; nothing is lost: run it again to go on")
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the reader has gone
+        return 0
+    except sqlite3.OperationalError as error:
+        hint = "Check room, rights and whether another program holds it; nothing that was finished is lost"
+        console.print_error(DatabaseError(f"The database does not work: {error}", "", hint))
+        return 1
+    except TrustmineError as error:
+        console.print_error(error)
+        return 1
+    except Exception as error:
+        console.say(f"This is a bug in trustmine: {type(error).__name__}: {error}\n  Details: {_log(error)}")
+        return 3
+
+
+def _log(error: Exception) -> Path:
+    """A file with versions and the traceback."""
+    with tempfile.NamedTemporaryFile("w", prefix="trustmine-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.write(f"trustmine {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
+        file.write(f"{sys.argv}\n\n")
+        file.write("".join(traceback.format_exception(error)))
+    return Path(file.name)
+
+
+if __name__ == "__main__":
+    main()

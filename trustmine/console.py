@@ -1,0 +1,170 @@
+"""How things look in a terminal: tables, progress, errors. Results go to stdout, talk to stderr.
+
+Text from repositories is shown as text: never as markup, and with control
+characters made visible, so that no commit can steer the terminal.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from trustmine.db.claims import Tally
+from trustmine.db.queries import Rate, StageCounts
+from trustmine.errors import TrustmineError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+# C0 and C1 controls but tab and newline, and the marks that reorder text (CVE-2021-42574).
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """The text with control characters written out: \\x1b, \\u202e."""
+    return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 0x100 else f"\\u{ord(m[0]):04x}", text)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text of strangers for a terminal: no markup, no control characters."""
+    return Text(safe(text), style=style)
+
+
+def print_json(value: object) -> None:
+    """JSON on stdout, indented, as it is (no colours, no wrapping)."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def say(text: str) -> None:
+    """One line of talk."""
+    err.print(plain(text))
+
+
+def print_error(error: TrustmineError) -> None:
+    """What happened, where, what to do."""
+    err.print(plain(error.what, "bold red"))
+    for line in (error.where, error.hint):
+        if line:
+            err.print(plain("  " + line.replace("\n", "\n  ")))
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", right: Sequence[str] = ()
+) -> None:
+    """A table on stdout; numbers are grouped by thousands."""
+    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(plain(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
+    out.print(shown)
+
+
+def duration(seconds: float | None) -> str:
+    """2d 3h, 4h 05m, 6m 07s, 8s; '' for None."""
+    if seconds is None:
+        return ""
+    s = round(seconds)
+    if s >= 86_400:
+        return f"{s // 86_400}d {s % 86_400 // 3_600}h"
+    if s >= 3_600:
+        return f"{s // 3_600}h {s % 3_600 // 60:02}m"
+    return f"{s // 60}m {s % 60:02}s" if s >= 60 else f"{s}s"
+
+
+def print_funnel(
+    counts: Mapping[str, StageCounts], rates: Mapping[str, Rate], stale: Mapping[str, int], title: str
+) -> None:
+    """The funnel: one row per stage, reasons below each other."""
+    shown = Table(title=safe(title), title_justify="left", header_style="bold")
+    for column in ("stage", "pending", "claimed", "passed", "failed", "rejected"):
+        shown.add_column(column, justify="left" if column == "stage" else "right")
+    shown.add_column("by reason")
+    if any(stale.values()):
+        shown.add_column("stale", justify="right")
+    if rates:
+        shown.add_column("rows/s", justify="right")
+        shown.add_column("left", justify="right")
+    for stage, n in counts.items():
+        cells = [stage, *(_number(v) for v in (n.pending, n.claimed, n.passed, n.failed, sum(n.rejected.values())))]
+        cells.append(", ".join(f"{reason} {count:,}" for reason, count in n.rejected.items()))
+        if any(stale.values()):
+            cells.append(_number(stale.get(stage, 0)))
+        if rates:
+            rate = rates.get(stage)
+            cells += [f"{rate.rows_per_s:,.1f}", duration(rate.left_s)] if rate else ["", ""]
+        shown.add_row(*(plain(cell) for cell in cells))
+    out.print(shown)
+
+
+def _number(n: int) -> str:
+    return f"{n:,}" if n else "·"
+
+
+# ------------------------------------------------------------------------- progress
+
+
+class _Rate(ProgressColumn):
+    """Rows per second since the start."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "", style="cyan")
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left on stderr; call what it gives with the number done so far.
+
+    Where stderr is no terminal nothing is drawn.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(safe(label), total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def tally_line(stage: str, tally: Tally, seconds: float) -> str:
+    """One line: what a stage did."""
+    parts = [f"{tally.advanced:,} passed", f"{tally.rejected:,} rejected"]
+    if tally.failed:
+        parts.append(f"{tally.failed:,} failures")
+    if tally.lost:
+        parts.append(f"{tally.lost:,} late results dropped")
+    speed = f", {tally.total / seconds:,.1f} rows/s" if tally.total and seconds > 0 else ""
+    return f"{stage}: {', '.join(parts)} in {duration(seconds)}{speed}"
+
+
+def jsonable(value: Any) -> Any:
+    """Rows of the database for JSON: bytes become their size."""
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return {k: jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    return value

@@ -1,0 +1,352 @@
+"""The queue: who works on which row, and how a row moves on.
+
+A claim is an owner and the end of a lease on the row itself, taken in one
+short write. No transaction is open while a worker works. `finish` stores
+facts, status and step together, only for rows whose claim is still this
+worker's and has not run out: a late result is dropped. Claims of a process
+that is gone, on this host, end at once; all others when their lease does.
+"""
+
+import os
+import socket
+import sqlite3
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trustmine.db import calls
+from trustmine.db import facts as fact_tables
+from trustmine.db.calls import Call
+from trustmine.db.connect import transaction
+from trustmine.records import Advance, Commit, Outcome, Reject
+
+LAST_STAGE = "s4"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A stage raised: one line for people, the traceback for us."""
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which rows a run is about. `start` and `end` are commit ids, end not included."""
+
+    repo_id: int | None = None
+    start: int | None = None
+    end: int | None = None
+    ids: tuple[int, ...] | None = None  # only these rows
+
+    def where(self) -> tuple[str, list[object]]:
+        """SQL that starts with AND (or is empty), with its values."""
+        parts: list[str] = []
+        values: list[object] = []
+        for clause, value in (("repo_id = ?", self.repo_id), ("id >= ?", self.start), ("id < ?", self.end)):
+            if value is not None:
+                parts.append(f" AND {clause}")
+                values.append(value)
+        if self.ids is not None:
+            parts.append(" AND id IN (SELECT value FROM json_each(?))")
+            values.append(fact_tables.as_json(self.ids))
+        return "".join(parts), values
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of some rows."""
+
+    advanced: int = 0
+    rejected: int = 0
+    failed: int = 0
+    lost: int = 0  # results dropped because the lease had run out
+
+    @property
+    def total(self) -> int:
+        return self.advanced + self.rejected + self.failed
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.advanced + other.advanced,
+            self.rejected + other.rejected,
+            self.failed + other.failed,
+            self.lost + other.lost,
+        )
+
+
+# --------------------------------------------------------------------- identities
+
+
+def worker_name() -> str:
+    """A name no other worker has: host:pid:start:nonce."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+
+
+def is_alive(worker: str) -> bool:
+    """False only if the worker ran on this host and its process is gone."""
+    host, pid, started, _ = worker.rsplit(":", 3)
+    if host != socket.gethostname():
+        return True
+    return _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """When the process started (clock ticks since boot, proc(5)); '' if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        fields = stat[stat.rindex(")") + 2 :].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    except (OSError, ValueError):
+        return "" if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
+
+
+def _started_elsewhere(pid: int) -> str:
+    """Systems without /proc: only whether the process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "0"
+
+
+# -------------------------------------------------------------------------- claims
+
+
+def claim(
+    conn: sqlite3.Connection,
+    stage: str,
+    after: str,
+    worker: str,
+    *,
+    limit: int,
+    lease_s: float,
+    scope: Scope = Scope(),
+    aside: Collection[tuple[str, str]] = (),
+) -> list[Commit]:
+    """Up to `limit` pending rows of a stage, now held by `worker`, oldest first.
+
+    `aside` names (stage, reason) of rejected rows that this stage also takes
+    once; they come when no others are left.
+    """
+    now = time.time()
+    clause, values = scope.where()
+    free = f"(claim_owner IS NULL OR claim_until_s < ?){clause} ORDER BY id LIMIT ?"
+    with transaction(conn):
+        ids = [
+            row[0]
+            for row in conn.execute(
+                f"SELECT id FROM commits WHERE outcome = 'open' AND status = ? AND {free}",
+                (after, now, *values, limit),
+            )
+        ]
+        for reject_stage, reason in aside:
+            if len(ids) < limit:
+                ids += [
+                    row[0]
+                    for row in conn.execute(
+                        f"SELECT id FROM commits WHERE {aside_where()} AND {free}",
+                        (reject_stage, reason, stage, now, *values, limit - len(ids)),
+                    )
+                ]
+        conn.executemany(
+            "UPDATE commits SET claim_owner = ?, claim_until_s = ? WHERE id = ?",
+            [(worker, now + lease_s, commit_id) for commit_id in ids],
+        )
+    return read(conn, ids)
+
+
+def aside_where() -> str:
+    """SQL for rows a stage takes although they were rejected: values are reject stage, reason, stage."""
+    return """outcome = 'rejected' AND reject_stage = ? AND reject_reason = ?
+        AND NOT EXISTS (SELECT 1 FROM steps WHERE commit_id = commits.id AND stage = ?)"""
+
+
+def read(conn: sqlite3.Connection, ids: Sequence[int]) -> list[Commit]:
+    """The rows with these ids, in this order."""
+    return [
+        Commit(
+            row[0], row[1], row[2], tuple(row[3].split()), row[4], row[5], bool(row[6]), row[7], row[8], bool(row[9])
+        )
+        for commit_id in ids
+        for row in conn.execute(
+            """SELECT id, repo_id, sha, parents, author_time_s, commit_time_s, is_boundary, message, status,
+                      outcome = 'rejected'
+               FROM commits JOIN messages ON commit_id = id WHERE id = ?""",
+            (commit_id,),
+        )
+    ]
+
+
+def renew(conn: sqlite3.Connection, worker: str, lease_s: float) -> None:
+    """Give the worker's live claims a fresh lease."""
+    now = time.time()
+    with transaction(conn):
+        conn.execute(
+            "UPDATE commits SET claim_until_s = ? WHERE claim_owner = ? AND claim_until_s >= ?",
+            (now + lease_s, worker, now),
+        )
+
+
+def release(conn: sqlite3.Connection, worker: str) -> None:
+    """Give all rows of the worker back; they are pending again."""
+    with transaction(conn):
+        _release(conn, worker)
+
+
+def _release(conn: sqlite3.Connection, worker: str) -> None:
+    conn.execute("UPDATE commits SET claim_owner = NULL, claim_until_s = NULL WHERE claim_owner = ?", (worker,))
+
+
+def reclaim(conn: sqlite3.Connection) -> None:
+    """End the claims of workers of this host whose process is gone."""
+    dead = [owner for owner in owners(conn) if not is_alive(owner)]
+    if dead:
+        with transaction(conn):
+            for owner in dead:
+                _release(conn, owner)
+
+
+def owners(conn: sqlite3.Connection) -> list[str]:
+    """Workers that hold rows, dead or alive."""
+    # Steps from one owner to the next through the index instead of reading every claimed row.
+    found, last = [], ""
+    while row := conn.execute("SELECT min(claim_owner) FROM commits WHERE claim_owner > ?", (last,)).fetchone():
+        if row[0] is None:
+            break
+        found.append(last := row[0])
+    return found
+
+
+# -------------------------------------------------------------------------- finish
+
+
+def finish(
+    conn: sqlite3.Connection,
+    stage: str,
+    worker: str,
+    recipe_id: int,
+    results: Sequence[tuple[Commit, Outcome | Failure]],
+    *,
+    max_attempts: int,
+    made: Sequence[Call] = (),
+) -> Tally:
+    """Store what became of claimed rows: facts, status, step and calls in one transaction.
+
+    Rows whose claim is not this worker's any more are counted as lost and
+    nothing of them is stored.
+    """
+    with transaction(conn):
+        now = time.time()
+        mine = {
+            row[0]
+            for row in conn.execute(
+                "SELECT id FROM commits WHERE claim_owner = ? AND claim_until_s >= ?", (worker, now)
+            )
+        }
+        kept = [(commit, outcome) for commit, outcome in results if commit.id in mine]
+        passed = [commit for commit, outcome in kept if isinstance(outcome, Advance) and not commit.is_aside]
+        aside = [commit for commit, outcome in kept if not isinstance(outcome, Failure) and commit.is_aside]
+        rejected = [
+            (commit, outcome) for commit, outcome in kept if isinstance(outcome, Reject) and not commit.is_aside
+        ]
+        failed = [(commit, outcome) for commit, outcome in kept if isinstance(outcome, Failure)]
+        conn.executemany(
+            """UPDATE commits SET status = ?, outcome = ?, attempts = 0, claim_owner = NULL, claim_until_s = NULL
+               WHERE id = ?""",
+            [(stage, "done" if stage == LAST_STAGE else "open", commit.id) for commit in passed],
+        )
+        conn.executemany(
+            """UPDATE commits SET outcome = 'rejected', reject_stage = ?, reject_reason = ?, attempts = 0,
+                      claim_owner = NULL, claim_until_s = NULL WHERE id = ?""",
+            [(stage, outcome.reason, commit.id) for commit, outcome in rejected],
+        )
+        conn.executemany(
+            "UPDATE commits SET attempts = 0, claim_owner = NULL, claim_until_s = NULL WHERE id = ?",
+            [(commit.id,) for commit in aside],
+        )
+        fact_tables.write(
+            conn,
+            [
+                (commit.id, fact)
+                for commit, outcome in kept
+                if not isinstance(outcome, Failure)
+                for fact in outcome.facts
+            ],
+        )
+        decided = [commit.id for commit, outcome in kept if not isinstance(outcome, Failure)]
+        conn.executemany(
+            "INSERT INTO steps (commit_id, stage, recipe_id) VALUES (?, ?, ?)",
+            [(commit_id, stage, recipe_id) for commit_id in decided],
+        )
+        conn.executemany(
+            "DELETE FROM failures WHERE commit_id = ? AND stage = ?", [(commit_id, stage) for commit_id in decided]
+        )
+        _fail(conn, stage, worker, recipe_id, failed, max_attempts, now)
+        calls.write(conn, [call for call in made if call.commit_id in mine])
+        tally = Tally(
+            advanced=len(passed) + len(aside),
+            rejected=len(rejected),
+            failed=len(failed),
+            lost=len(results) - len(kept),
+        )
+        conn.execute(
+            """UPDATE workers SET seen_at_s = ?, n_advanced = n_advanced + ?, n_rejected = n_rejected + ?,
+                      n_failed = n_failed + ?, n_lost = n_lost + ? WHERE worker = ? AND stage = ?""",
+            (now, tally.advanced, tally.rejected, tally.failed, tally.lost, worker, stage),
+        )
+    return tally
+
+
+def _fail(
+    conn: sqlite3.Connection,
+    stage: str,
+    worker: str,
+    recipe_id: int,
+    failed: Sequence[tuple[Commit, Failure]],
+    max_attempts: int,
+    now: float,
+) -> None:
+    for commit, failure in failed:
+        attempt = conn.execute("SELECT attempts + 1 FROM commits WHERE id = ?", (commit.id,)).fetchone()[0]
+        conn.execute(
+            """UPDATE commits SET attempts = ?, claim_owner = NULL, claim_until_s = NULL,
+                      outcome = CASE WHEN ? AND outcome = 'open' THEN 'failed' ELSE outcome END WHERE id = ?""",
+            (attempt, attempt >= max_attempts, commit.id),
+        )
+        conn.execute(
+            "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (commit.id, stage, attempt, failure.error, failure.traceback, worker, now),
+        )
+        if commit.is_aside and attempt >= max_attempts:  # its outcome stays rejected; the step ends the retries
+            conn.execute(
+                "INSERT INTO steps (commit_id, stage, recipe_id) VALUES (?, ?, ?)", (commit.id, stage, recipe_id)
+            )
+
+
+# ----------------------------------------------------------------- the workers' table
+
+
+def enter(conn: sqlite3.Connection, worker: str, stage: str) -> None:
+    """Note that a worker begins with a stage."""
+    now = time.time()
+    with transaction(conn):
+        conn.execute(
+            "INSERT INTO workers (worker, stage, started_at_s, seen_at_s) VALUES (?, ?, ?, ?)",
+            (worker, stage, now, now),
+        )
+
+
+def leave(conn: sqlite3.Connection, worker: str, stage: str) -> None:
+    """Note that a worker has ended a stage, and give back what it still holds."""
+    with transaction(conn):
+        _release(conn, worker)
+        conn.execute(
+            "UPDATE workers SET ended_at_s = ? WHERE worker = ? AND stage = ? AND ended_at_s IS NULL",
+            (time.time(), worker, stage),
+        )

@@ -1,0 +1,143 @@
+"""Opens a trustmine database: created, checked, upgraded, with the right pragmas.
+
+Promises: a file that is not ours, or newer than this code, is refused and left
+as it is. Every connection is in autocommit mode: whoever writes says BEGIN
+IMMEDIATE (see `transaction`), so no transaction is ever open by accident.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from trustmine import resources
+from trustmine.errors import DatabaseError
+
+BUSY_TIMEOUT_S = 60.0  # how long a writer waits for another one
+
+# Upgrade n takes a database from user_version n to n + 1 inside one transaction.
+UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+
+def schema_version() -> int:
+    """The user_version that schema.sql makes."""
+    return _pragma("user_version")
+
+
+def application_id() -> int:
+    """The application_id that schema.sql makes: marks a file as ours."""
+    return _pragma("application_id")
+
+
+def _pragma(name: str) -> int:
+    found = re.search(rf"^PRAGMA {name} = (\w+);", resources.schema(), re.MULTILINE)
+    if found is None:
+        raise AssertionError(f"schema.sql sets no {name}")
+    return int(found[1], 0)
+
+
+def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to the database at `path`.
+
+    `create`: make it if there is none. `read_only`: nothing can be written
+    through this connection. Raises DatabaseError.
+    """
+    if not path.exists() and not create:
+        raise DatabaseError("There is no database", str(path), f"Try: trustmine ingest REPO --db {path}")
+    if path.is_dir():
+        raise DatabaseError("The database is a folder", str(path), "Give a file with --db")
+    if path.exists():
+        _check_ours(path)
+    try:
+        conn = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+        )
+        _prepare(conn, read_only)
+    except sqlite3.Error as error:
+        raise DatabaseError(f"Cannot open the database: {error}", str(path), _hint(path)) from error
+    return conn
+
+
+def _hint(path: Path) -> str:
+    return f"Check that {path.absolute().parent} exists, is writable and has room"
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse what is not ours before anything could change it."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header:
+        return  # an empty file is an empty database
+    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
+        raise DatabaseError("This is not an SQLite database", str(path), "Give another file with --db")
+    # https://www.sqlite.org/fileformat.html#the_database_header. A database just
+    # created may still have its pages in the write-ahead log: ask SQLite then.
+    mine = int.from_bytes(header[68:72], "big") == application_id()
+    version = int.from_bytes(header[60:64], "big")
+    if path.with_name(path.name + "-wal").exists():
+        try:
+            conn = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+            mine = conn.execute("PRAGMA application_id").fetchone()[0] == application_id()
+            version = conn.execute("PRAGMA user_version").fetchone()[0]
+            conn.close()
+        except sqlite3.Error as error:
+            raise DatabaseError(f"Cannot read the database: {error}", str(path), _hint(path)) from error
+    if not mine:
+        raise DatabaseError(
+            "This database belongs to another program", str(path), "Give another file with --db; nothing was changed"
+        )
+    if version > schema_version():
+        raise DatabaseError(
+            f"This database was made by a newer trustmine (schema {version}, this one knows {schema_version()})",
+            str(path),
+            "Upgrade trustmine; nothing was changed",
+        )
+
+
+def _prepare(conn: sqlite3.Connection, read_only: bool) -> None:
+    conn.execute("PRAGMA foreign_keys = ON")
+    conn.execute("PRAGMA cache_size = -65536")  # KiB
+    if read_only:
+        conn.execute("PRAGMA query_only = ON")
+        return
+    conn.execute("PRAGMA journal_mode = WAL")
+    # In WAL mode NORMAL cannot corrupt; a power cut may undo the last rows,
+    # which are then simply pending again (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    conn.execute("PRAGMA synchronous = NORMAL")
+    with transaction(conn):
+        version = conn.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not conn.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            for statement in _statements(resources.schema()):
+                conn.execute(statement)
+        else:
+            for step in range(version, schema_version()):
+                UPGRADES[step](conn)
+                conn.execute(f"PRAGMA user_version = {step + 1}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script (executescript would commit our transaction)."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if ";" in line and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextmanager
+def transaction(conn: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction: committed at the end, rolled back on any exception."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:  # a full disk may have rolled back already
+            conn.execute("ROLLBACK")
+        raise

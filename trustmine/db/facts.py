@@ -1,0 +1,133 @@
+"""Facts in and out of their tables, by the dataclasses of records.py.
+
+The columns of a table are its dataclass's fields, preceded by commit_id
+unless the fact is shared. Tuples and mappings are JSON, bools are 0 or 1.
+"""
+
+import json
+import sqlite3
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, TypeVar
+
+from trustmine.records import FACTS, Commit, Fact, Label
+
+F = TypeVar("F", bound=Fact)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    names: tuple[str, ...]
+    encode: tuple[Callable[[Any], Any] | None, ...]
+    decode: tuple[Callable[[Any], Any] | None, ...]
+
+
+def as_json(value: object) -> str:
+    """Canonical JSON: sorted keys, no spaces, text as it is."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@cache
+def _columns(fact: type[Fact]) -> _Columns:
+    hints = typing.get_type_hints(fact)
+    names, encode, decode = [], [], []
+    for field in fields(fact):
+        origin = typing.get_origin(hints[field.name]) or hints[field.name]
+        names.append(f'"{field.name}"')
+        if origin is tuple:
+            encode.append(as_json)
+            decode.append(lambda text: tuple(json.loads(text)))
+        elif origin is Mapping:
+            encode.append(as_json)
+            decode.append(json.loads)
+        elif origin is bool:
+            encode.append(int)
+            decode.append(bool)
+        else:
+            encode.append(None)
+            decode.append(None)
+    return _Columns(tuple(names), tuple(encode), tuple(decode))
+
+
+@cache
+def _insert(fact: type[Fact]) -> str:
+    names = _columns(fact).names if fact.SHARED else ("commit_id", *_columns(fact).names)
+    verb = "INSERT OR IGNORE" if fact.SHARED else "INSERT"
+    return f"{verb} INTO {fact.TABLE} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+
+def write(conn: sqlite3.Connection, facts: Iterable[tuple[int, Fact]]) -> None:
+    """Store facts of commits (by commit id), inside the caller's transaction."""
+    rows: dict[type[Fact], list[tuple[Any, ...]]] = {}
+    for commit_id, fact in facts:
+        kind = type(fact)
+        columns = _columns(kind)
+        values = [
+            getattr(fact, field.name) if encode is None else encode(getattr(fact, field.name))
+            for field, encode in zip(fields(fact), columns.encode, strict=True)
+        ]
+        rows.setdefault(kind, []).append(tuple(values) if kind.SHARED else (commit_id, *values))
+    for kind, values in rows.items():
+        conn.executemany(_insert(kind), values)
+
+
+def tables_from(stages: Iterable[str]) -> list[str]:
+    """Tables of facts that belong to commits and are written by these stages."""
+    wanted = set(stages)
+    return [fact.TABLE for fact in FACTS if fact.STAGE in wanted and not fact.SHARED]
+
+
+class FactReader:
+    """Reads of earlier facts; see stages.base.Facts."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+
+    def all(self, fact: type[F], commit: Commit) -> tuple[F, ...]:
+        names = ", ".join(_columns(fact).names)
+        # The key orders the rows: (commit_id, number or name) in every table.
+        cursor = self._conn.execute(
+            f"SELECT {names} FROM {fact.TABLE} WHERE commit_id = ? ORDER BY {_order(self._conn, fact)}",
+            (commit.id,),
+        )
+        return tuple(_decoded(fact, row) for row in cursor)
+
+    def one(self, fact: type[F], commit: Commit) -> F:
+        found = self.all(fact, commit)
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} rows in {fact.TABLE} for commit {commit.sha}")
+        return found[0]
+
+    def shared(self, fact: type[F], key: str) -> F:
+        columns = _columns(fact)
+        row = self._conn.execute(
+            f"SELECT {', '.join(columns.names)} FROM {fact.TABLE} WHERE {columns.names[0]} = ?",
+            (key,),
+        ).fetchone()
+        if row is None:
+            raise LookupError(f"no {key} in {fact.TABLE}")
+        return _decoded(fact, row)
+
+    def labels(self, commit: Commit) -> tuple[Label, ...]:
+        cursor = self._conn.execute(
+            "SELECT source, identifier, label, cwe FROM labels WHERE commit_id = ? ORDER BY source, identifier",
+            (commit.id,),
+        )
+        return tuple(Label(*row) for row in cursor)
+
+
+def _decoded(fact: type[F], row: tuple[Any, ...]) -> F:
+    decode = _columns(fact).decode
+    return fact(*(value if how is None else how(value) for value, how in zip(row, decode, strict=True)))
+
+
+_KEYS: dict[type[Fact], str] = {}
+
+
+def _order(conn: sqlite3.Connection, fact: type[Fact]) -> str:
+    if fact not in _KEYS:
+        keyed = [row for row in conn.execute(f"PRAGMA table_info({fact.TABLE})") if row[5]]
+        _KEYS[fact] = ", ".join(f'"{row[1]}"' for row in sorted(keyed, key=lambda row: row[5]))
+    return _KEYS[fact]

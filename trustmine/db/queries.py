@@ -1,0 +1,157 @@
+"""Named reads: the funnel, what is running, repositories, commits by SHA, one commit's life."""
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trustmine.db import claims
+from trustmine.db.claims import Scope
+from trustmine.db.recipes import stage_places
+from trustmine.errors import TrustmineError
+
+
+@dataclass(slots=True)
+class StageCounts:
+    """Where the rows stand at one stage."""
+
+    pending: int = 0
+    claimed: int = 0
+    passed: int = 0  # rows that have passed this stage, wherever they are now
+    failed: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)  # by reason, commonest first
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast a stage is going: of workers that run now."""
+
+    n_workers: int
+    rows_per_s: float
+    left_s: float | None  # None: not known yet
+
+
+@dataclass(frozen=True, slots=True)
+class RepoRow:
+    id: int
+    name: str
+    path: str
+    url: str | None
+    is_shallow: bool
+    n_commits: int
+
+
+def funnel(conn: sqlite3.Connection, scope: Scope = Scope()) -> dict[str, StageCounts]:
+    """Counts per stage, s0_1 first. Rows held by a process that is gone count as pending."""
+    places = stage_places(conn)
+    names = list(places)
+    counts = {name: StageCounts() for name in names[1:]}
+    clause, values = scope.where()
+    grouped = conn.execute(
+        f"""SELECT status, outcome, reject_stage, reject_reason, count(*) FROM commits
+            WHERE 1{clause} GROUP BY status, outcome, reject_stage, reject_reason
+            ORDER BY count(*) DESC, reject_reason""",
+        values,
+    )
+    for status, outcome, reject_stage, reason, n in grouped:
+        for name in names[1 : places[status] + 1]:
+            counts[name].passed += n
+        if outcome == "rejected":
+            at = counts[reject_stage].rejected
+            at[reason] = at.get(reason, 0) + n
+        elif outcome == "failed":
+            counts[names[places[status] + 1]].failed += n
+        elif outcome == "open":
+            counts[names[places[status] + 1]].pending += n
+    live = [owner for owner in claims.owners(conn) if claims.is_alive(owner)]
+    now = time.time()
+    for owner in live:
+        held = conn.execute(
+            f"""SELECT status, count(*) FROM commits
+                WHERE claim_owner = ? AND claim_until_s >= ? AND outcome = 'open'{clause} GROUP BY status""",
+            (owner, now, *values),
+        )
+        for status, n in held:
+            counts[names[places[status] + 1]].pending -= n
+            counts[names[places[status] + 1]].claimed += n
+    return counts
+
+
+def n_pending_aside(conn: sqlite3.Connection, stage: str, aside: tuple[tuple[str, str], ...], scope: Scope) -> int:
+    """Rejected rows that the stage will take too."""
+    clause, values = scope.where()
+    return sum(
+        conn.execute(
+            f"SELECT count(*) FROM commits WHERE {claims.aside_where()}{clause}",
+            (reject_stage, reason, stage, *values),
+        ).fetchone()[0]
+        for reject_stage, reason in aside
+    )
+
+
+def n_pending(conn: sqlite3.Connection, after: str, scope: Scope) -> int:
+    """Open rows whose status is `after`, claimed or not."""
+    clause, values = scope.where()
+    row = conn.execute(
+        f"SELECT count(*) FROM commits WHERE outcome = 'open' AND status = ?{clause}",
+        (after, *values),
+    ).fetchone()
+    return int(row[0])
+
+
+def rates(conn: sqlite3.Connection, counts: Mapping[str, StageCounts]) -> dict[str, Rate]:
+    """Speed and time left of the stages that workers are at now."""
+    running: dict[str, tuple[int, float]] = {}
+    for worker, stage, started_at_s, n in conn.execute(
+        "SELECT worker, stage, started_at_s, n_advanced + n_rejected + n_failed FROM workers WHERE ended_at_s IS NULL"
+    ):
+        if claims.is_alive(worker):
+            n_workers, speed = running.get(stage, (0, 0.0))
+            running[stage] = (n_workers + 1, speed + n / max(time.time() - started_at_s, 1e-3))
+    return {
+        stage: Rate(n_workers, speed, (counts[stage].pending + counts[stage].claimed) / speed if speed > 0 else None)
+        for stage, (n_workers, speed) in running.items()
+    }
+
+
+def repos(conn: sqlite3.Connection) -> list[RepoRow]:
+    """The ingested repositories by name."""
+    return [
+        RepoRow(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
+        for row in conn.execute(
+            """SELECT id, name, path, url, is_shallow, (SELECT count(*) FROM commits WHERE repo_id = repos.id)
+               FROM repos ORDER BY name"""
+        )
+    ]
+
+
+def repo_id(conn: sqlite3.Connection, name: str) -> int:
+    """The id of the repository with this name (or its last part, if only one has it)."""
+    rows = conn.execute("SELECT id, name FROM repos ORDER BY name").fetchall()
+    found = [row for row in rows if row[1] == name] or [row for row in rows if row[1].rsplit("/", 1)[-1] == name]
+    if len(found) == 1:
+        return int(found[0][0])
+    known = ", ".join(row[1] for row in rows) or "none: trustmine ingest REPO"
+    what = f"There is no repository {name!r}" if not found else f"Several repositories end in {name!r}"
+    raise TrustmineError(what, "--repo", f"In this database: {known}")
+
+
+def commits_by_sha(conn: sqlite3.Connection, sha: str, repo: int | None = None) -> list[int]:
+    """Ids of the commits whose SHA begins so (one per repository that has it)."""
+    sha = sha.lower()
+    clause, values = Scope(repo_id=repo).where()
+    return [
+        row[0]
+        for row in conn.execute(
+            f"SELECT id FROM commits WHERE sha >= ? AND sha < ?{clause} ORDER BY id",
+            (sha, sha + "g", *values),
+        )
+    ]
+
+
+def rows(conn: sqlite3.Connection, sql: str, values: tuple[object, ...] = ()) -> list[dict[str, Any]]:
+    """The result of a query as dicts."""
+    cursor = conn.execute(sql, values)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]

