@@ -17,7 +17,7 @@ from trustmine.stages.base import Asking, Context
 NAME, AFTER = "s0_3", "s0_2"
 VERSION = 1
 KIND = "llm"
-SETTINGS = ("rationale", "min_p_fix",)
+SETTINGS = ("rationale", "min_p_fix", "temperature", "seed")
 CLASSIFY_PROMPT, RATIONALE_PROMPT = "s0_3_classify", "s0_3_rationale"
 PROMPTS = (CLASSIFY_PROMPT, RATIONALE_PROMPT)
 REASONS = ("not_a_fix", "undecided")
