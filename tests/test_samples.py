@@ -2,8 +2,6 @@ import dataclasses
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trustmine import samples
 from trustmine.records import ContextItem, Element
@@ -26,14 +24,6 @@ def item(name: str, item_no: int, n_chars: int, reason: str | None = None) -> Co
 def test_lines_are_numbered_as_git_counts_them() -> None:
     assert samples.numbered("a\r\nb\fc\n\n") == "  1| a\r\n  2| b\fc\n  3| \n"
     assert samples.numbered("\n".join("x" * 10)).splitlines()[-1] == "  10| x"
-
-
-@given(st.text(alphabet="ab\n\r\f\u2028", max_size=30), st.integers(1, 9), st.integers(0, 9))
-def test_lines_between_are_exact_pieces_of_the_text(text: str, first: int, more: int) -> None:
-    piece = samples.lines_between(text, first, first + more)
-    assert piece in text
-    whole = samples.lines_between(text, 1, first) + samples.lines_between(text, first + 1, 99)
-    assert whole == text
 
 
 def test_definitions_stand_below_their_place_in_the_order_of_the_context() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trustmine import wording
+from trustmine.lines import split_lines
 from trustmine.prompts import fenced
 from trustmine.records import Commit, ContextItem, Element, Explanation, FunctionPair, Mask, MergedMask, Segment
 
@@ -40,17 +41,11 @@ def one_line(text: str) -> str:
     return shown.replace("`", "'").replace("*/", "* /")
 
 
-def lines_between(text: str, first_line: int, last_line: int) -> str:
-    """Lines first_line..last_line, counted as git does (only a line feed ends one), with their line ends."""
-    lines = text.split("\n")
-    return "\n".join(lines[first_line - 1 : last_line]) + ("\n" if last_line < len(lines) else "")
-
-
 def numbered(text: str) -> str:
     """The text with its number before every line: `  12| code`."""
-    lines = text.removesuffix("\n").split("\n")
+    lines = split_lines(text)
     width = len(str(len(lines))) + 2
-    return "".join(f"{number:>{width}}| {line}\n" for number, line in enumerate(lines, 1))
+    return "".join(f"{number:>{width}}| {line}" for number, line in enumerate(lines, 1))
 
 
 def span(first_line: int, last_line: int) -> str:

@@ -12,7 +12,8 @@ miss the fix or leave no statement of the function are kept for people to look
 at.
 """
 
-from trustmine import answers, masking, samples
+from trustmine import masking, samples
+from trustmine.lines import LineRange, cut_lines
 from trustmine.records import Advance, Commit, Diff, FunctionPair, Mask, MaskedFunction, Reject
 from trustmine.stages import line_ranges
 from trustmine.stages.base import Asking, Context
@@ -36,7 +37,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     judged = ctx.prompts.get("s0_3_classify").request(message=commit.message, patch=patch)
     completion = yield ctx.prompts.get("s1_2_mask").request(
         after=judged.messages,
-        grammar=answers.line_ranges_grammar(allowed, ctx.settings.max_masks),
+        grammar=line_ranges.grammar(allowed, ctx.settings.max_masks),
         function=samples.one_line(function.name),
         numbered=samples.numbered(function.pre_text),
         deleted=", ".join(str(line) for line in function.deleted_lines),
@@ -51,12 +52,12 @@ def run(commit: Commit, ctx: Context) -> Asking:
     masks = tuple(
         Mask(
             mask_no=number,
-            first_line=first,
-            last_line=last,
-            removed=samples.lines_between(function.pre_text, first, last),
-            n_fix_lines=line_ranges.n_fix_lines(function, first, last),
+            first_line=lines.first_line,
+            last_line=lines.last_line,
+            removed=cut_lines(function.pre_text, lines),
+            n_fix_lines=line_ranges.n_fix_lines(function, lines),
         )
-        for number, (first, last) in enumerate(named, 1)
+        for number, lines in enumerate(named, 1)
     )
     n_covered = sum(mask.n_fix_lines for mask in masks)
     masked = MaskedFunction(
@@ -66,6 +67,10 @@ def run(commit: Commit, ctx: Context) -> Asking:
     )
     if n_covered == 0:
         return Reject("mask_misses_fix", (*masks, masked))
-    if all(any(first <= a and b <= last for first, last in named) for a, b in allowed):
+    if all(any(_holds(lines, choice) for lines in named) for choice in allowed):
         return Reject("mask_whole_function", (*masks, masked))
     return Advance((*masks, masked))
+
+
+def _holds(lines: LineRange, choice: LineRange) -> bool:
+    return lines.first_line <= choice.first_line and choice.last_line <= lines.last_line

@@ -7,7 +7,8 @@ the fixed code needs would point at the fix. Its answer is line ranges of
 whole statements, so every segment is exact text.
 """
 
-from trustmine import answers, samples
+from trustmine import samples
+from trustmine.lines import cut_lines
 from trustmine.records import Advance, Commit, ContextItem, Element, FunctionPair, Reject, Segment
 from trustmine.stages import line_ranges
 from trustmine.stages.base import Asking, Context
@@ -25,7 +26,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     function = ctx.facts.one(FunctionPair, commit)
     allowed = line_ranges.allowed(function)
     completion = yield ctx.prompts.get("s3_1_locate").request(
-        grammar=answers.line_ranges_grammar(allowed, ctx.settings.max_segments),
+        grammar=line_ranges.grammar(allowed, ctx.settings.max_segments),
         function=samples.one_line(function.name),
         path=samples.one_line(function.old_path),
         numbered=samples.numbered(function.pre_text),
@@ -43,12 +44,12 @@ def run(commit: Commit, ctx: Context) -> Asking:
         tuple(
             Segment(
                 segment_no=number,
-                first_line=first,
-                last_line=last,
-                snippet=samples.lines_between(function.pre_text, first, last),
-                n_fix_lines=line_ranges.n_fix_lines(function, first, last),
+                first_line=lines.first_line,
+                last_line=lines.last_line,
+                snippet=cut_lines(function.pre_text, lines),
+                n_fix_lines=line_ranges.n_fix_lines(function, lines),
                 request_hash=completion.request_hash,
             )
-            for number, (first, last) in enumerate(named, 1)
+            for number, lines in enumerate(named, 1)
         )
     )
