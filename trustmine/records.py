@@ -27,6 +27,19 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitHeader:
+    """A commit as git has it, for ingest."""
+
+    sha: str
+    parents: tuple[str, ...]  # as written in the commit, also where a shallow clone cut them off
+    author_time_s: int
+    commit_time_s: int
+    message: str
+    encoding: str  # codec that turns `message` back into the commit's bytes
+    is_boundary: bool  # its parents were cut off by a shallow clone
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """Base of everything a stage can store."""
 
