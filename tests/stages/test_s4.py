@@ -82,7 +82,9 @@ def test_infill_answers_with_what_belongs_in_the_gap() -> None:
 def test_infill_says_so_where_nothing_belongs_in_the_gap() -> None:
     merged = dataclasses.replace(MERGED, fixed="", post_last_line=8)
     given = [merged if fact is MERGED else fact for fact in facts()]
-    assert instructions(*given)["infill", 1].output.startswith("Nothing belongs in place of <MASK_1>")
+    made = instructions(*given)
+    assert made["infill", 1].output.startswith("Nothing belongs in place of <MASK_1>")
+    assert made["calibrate", 1].output.startswith("Yes. The candidate drops line 9, and the weakness with it.")
 
 
 def test_refine_answers_with_the_whole_fixed_function() -> None:
@@ -94,7 +96,9 @@ def test_refine_answers_with_the_whole_fixed_function() -> None:
 def test_a_candidate_removes_the_weakness_or_has_no_effect() -> None:
     made = instructions(*facts())
     good, bad = made["calibrate", 1], made["calibrate", 2]
-    assert good.output == "Yes. The candidate removes the weakness in line 9.\n\nConfidence: 1.0"
+    assert good.output == (
+        "Yes. In place of line 9 the candidate has its lines 9-11, and the weakness is gone.\n\nConfidence: 1.0"
+    )
     assert (good.meta["removes"], good.meta["confidence"]) == (True, 1.0)
     assert FUNCTION.post_text in good.input
     assert bad.output.startswith("No. ")

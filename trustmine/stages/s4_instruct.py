@@ -146,8 +146,15 @@ def _refine(sample: Sample) -> Instruction:
 def _calibrate(sample: Sample) -> Iterator[Instruction]:
     """The fixed function, and one that is as vulnerable as before."""
     unchanged, why = _without_effect(sample)
+    gap, fixed = sample.mask, sample.merged
+    old = samples.span(gap.first_line, gap.last_line)
+    if fixed.fixed.strip():
+        new = samples.span(fixed.post_first_line, fixed.post_last_line)
+        how = f"In place of {old} the candidate has its {new}, and the weakness is gone."
+    else:
+        how = f"The candidate drops {old}, and the weakness with it."
     candidates = (
-        (sample.function.post_text, True, f"Yes. The candidate removes the weakness in {samples.places(sample)}."),
+        (sample.function.post_text, True, f"Yes. {how}"),
         (unchanged, False, f"No. {why} The weakness in {samples.places(sample)} is still there."),
     )
     for number, (candidate, removes, verdict) in enumerate(candidates, 1):
@@ -261,7 +268,7 @@ def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
         "whole function nor the code that calls it"
     )
     output = (
-        f"I cannot do that because {': '.join(reasons)}. What is missing: {wording.listed(missing)}. "
+        f"I cannot do that because {': '.join(reasons)}. What is missing: {', and '.join(missing)}. "
         "With the functions around the change and their callers, or the report that led to it, I could judge it."
     )
     return (
