@@ -1,8 +1,10 @@
 """Names that a reader of C knows without a definition: the language's own and those of its usual libraries.
 
-Lists of vocabulary for checks on texts about code; what is left out of a
-sample's context is a setting (common_calls, basic_types, error_codes).
+Two kinds of lists: vocabulary that texts about code may use freely, and, as
+settings, names that are left out of a sample's context.
 """
+
+from trustmine.config import Settings
 
 # Keywords, predefined types and limits: ISO C23 6.4.1, 7.22, 7.23; C++ keywords met in C-like code.
 _LANGUAGE = """
@@ -39,3 +41,16 @@ _LIBRARY = """
 
 LANGUAGE = frozenset(_LANGUAGE.split())
 LIBRARY = frozenset(_LIBRARY.split())
+
+
+def why_common(name: str, settings: Settings) -> str | None:
+    """Why a name is left out of a context whatever its definition is, or None if it is not."""
+    bare = name.removeprefix("std::")
+    for reason, known in (
+        ("common_call", settings.common_calls),
+        ("basic_type", settings.basic_types),
+        ("error_code", settings.error_codes),
+    ):
+        if bare in known:
+            return reason
+    return "short_name" if len(name) < settings.min_name_chars else None

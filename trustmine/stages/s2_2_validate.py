@@ -19,7 +19,7 @@ rejects the row as `unparsable`; nothing is rejected here.
 import re
 
 from trustmine import tokens
-from trustmine.config import Settings
+from trustmine.cnames import why_common
 from trustmine.records import Advance, Commit, ContextItem, Element, FunctionPair, Mask, Outcome
 from trustmine.stages.base import Context
 
@@ -63,7 +63,7 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     shown: list[Span] = [(function.old_path, function.pre_first_line, function.pre_last_line)]
     items = []
     for item_no, element in enumerate(sorted(ctx.facts.all(Element, commit), key=place), 1):
-        reason, part = _common(element.name, ctx.settings), ""
+        reason, part = why_common(element.name, ctx.settings), ""
         if reason is None and element.definition is None:
             reason = "no_definition"
         elif reason is None and not _is_shown(element, shown):
@@ -87,19 +87,6 @@ def run(commit: Commit, ctx: Context) -> Outcome:
             )
         )
     return Advance(tuple(items))
-
-
-def _common(name: str, settings: Settings) -> str | None:
-    """Why a name is too common to be explained, or None."""
-    bare = name.removeprefix("std::")
-    for reason, known in (
-        ("common_call", settings.common_calls),
-        ("basic_type", settings.basic_types),
-        ("error_code", settings.error_codes),
-    ):
-        if bare in known:
-            return reason
-    return "short_name" if len(name) < settings.min_name_chars else None
 
 
 def _is_shown(element: Element, shown: list[Span]) -> bool:
