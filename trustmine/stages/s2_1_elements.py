@@ -76,3 +76,25 @@ MAX_PICKS = 8
 TOKENS_PER_ELEMENT = 28
 # Lines of a candidate that the model is shown: the head tells which one it is.
 CANDIDATE_LINES = 8
+
+
+def run(commit: Commit, ctx: Context) -> Asking:
+    """Asks for the list, then once per name that has several definitions."""
+    function = ctx.facts.one(FunctionPair, commit)
+    mask, merged = ctx.facts.one(Mask, commit), ctx.facts.one(MergedMask, commit)
+    before = _Snippet.of(function.pre_text, LineRange(mask.first_line, mask.last_line), function)
+    after = _Snippet.of(function.post_text, LineRange(merged.post_first_line, merged.post_last_line), function)
+
+    completion = yield ctx.prompts.get("s2_1_elements").request(
+        grammar=answers.elements_grammar(ctx.settings.max_elements, KINDS),
+        max_tokens=ctx.settings.max_elements * TOKENS_PER_ELEMENT,
+        temperature=ctx.settings.temperature,
+        seed=ctx.settings.seed,
+        before=before.text,
+        after=after.text,
+        max_elements=str(ctx.settings.max_elements),
+    )
+    try:
+        listed = answers.parse_elements(answers.finished(completion))
+    except answers.Unparsable:
+        return Reject("unparsable")
