@@ -38,6 +38,7 @@ $(READY): requirements.lock requirements-build.lock pyproject.toml
 		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 1; }
 	@for tool in git cmake cc c++; do command -v $$tool >/dev/null || \
 		{ echo "$$tool is needed: install git, cmake and a C/C++ compiler"; exit 1; }; done
+	@echo "Setting up $(VENV); the first time llama.cpp is compiled, which takes some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock -r requirements.lock

@@ -82,6 +82,7 @@ CREATE INDEX commits_pending ON commits (status, id) WHERE outcome = 'open';
 CREATE INDEX commits_claimed ON commits (claim_owner) WHERE claim_owner IS NOT NULL;
 CREATE INDEX commits_funnel ON commits (repo_id, status, outcome, reject_stage, reject_reason);
 CREATE INDEX commits_undecided ON commits (id) WHERE reject_reason = 'undecided';
+CREATE INDEX commits_done ON commits (id) WHERE outcome = 'done';
 CREATE INDEX commits_sha ON commits (sha);
 
 -- The commit message, whole. Written by ingest.
@@ -91,8 +92,9 @@ CREATE TABLE messages (
     encoding  TEXT NOT NULL               -- codec that turns `message` back into the commit's bytes
 ) STRICT;
 
--- Full-text search over messages; the text itself is not stored again.
-CREATE VIRTUAL TABLE messages_fts USING fts5 (message, content = 'messages', content_rowid = 'commit_id');
+-- Full-text search over messages; the text itself is not stored again. (Datasette
+-- finds it by content="...", written in just this way.)
+CREATE VIRTUAL TABLE messages_fts USING fts5 (message, content="messages", content_rowid="commit_id");
 CREATE TRIGGER messages_ai AFTER INSERT ON messages BEGIN
     INSERT INTO messages_fts (rowid, message) VALUES (new.commit_id, new.message);
 END;
@@ -431,7 +433,7 @@ CREATE TABLE explanations (
     request_hash TEXT NOT NULL,           -- the call in llm_calls
     UNIQUE (commit_id, segment_no)
 ) STRICT;
-CREATE VIRTUAL TABLE explanations_fts USING fts5 (root_cause, impact, content = 'explanations', content_rowid = 'id');
+CREATE VIRTUAL TABLE explanations_fts USING fts5 (root_cause, impact, content="explanations", content_rowid="id");
 CREATE TRIGGER explanations_ai AFTER INSERT ON explanations BEGIN
     INSERT INTO explanations_fts (rowid, root_cause, impact) VALUES (new.id, new.root_cause, new.impact);
 END;
@@ -460,6 +462,214 @@ CREATE TABLE instructions (
     PRIMARY KEY (commit_id, task, example_no)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX instructions_split ON instructions (split, task);
+
+-- ------------------------------------------------------------------------ views
+
+-- For people who look into the file, with SQL or datasette; no stage reads them.
+-- Counts are made in one pass over the index commits_funnel, in its order.
+
+-- Rows that wait for a stage, per repository; stages nothing waits for are left out.
+CREATE VIEW pending_per_stage (
+    stage,                                -- the stage they wait for
+    repo,
+    pending,                              -- open rows that no worker holds
+    claimed                               -- open rows held by a worker whose lease has not run out
+) AS
+WITH waiting (repo_id, status, n, n_held) AS (
+    SELECT repo_id, status, count(*), 0 FROM commits WHERE outcome = 'open' GROUP BY repo_id, status
+    UNION ALL
+    SELECT repo_id, status, 0, count(*) FROM commits
+    WHERE claim_owner IS NOT NULL AND outcome = 'open' AND claim_until_s > CAST(strftime('%s', 'now') AS INTEGER)
+    GROUP BY repo_id, status
+)
+SELECT next.stage, repos.name, sum(n) - sum(n_held), sum(n_held)
+FROM waiting
+JOIN stages AS passed ON passed.stage = waiting.status
+JOIN stages AS next ON next.place = passed.place + 1
+JOIN repos ON repos.id = waiting.repo_id
+GROUP BY next.place, repos.name
+ORDER BY next.place, repos.name;
+
+-- Where the commits are: one row per stage, in the order of the stages.
+CREATE VIEW funnel (
+    stage,
+    pending,                              -- open rows that wait for this stage
+    claimed,                              -- open rows that a worker holds for this stage
+    passed,                               -- rows that have passed this stage, wherever they are now
+    failed,                               -- rows set aside after too many failures of this stage
+    rejected,                             -- rows that this stage rejected
+    kind,
+    does                                  -- one line for people
+) AS
+WITH counted AS MATERIALIZED ( -- by repo_id first: the order of commits_funnel, so nothing is sorted
+    SELECT place, outcome, reject_stage, n
+    FROM (
+        SELECT status, outcome, reject_stage, count(*) AS n
+        FROM commits GROUP BY repo_id, status, outcome, reject_stage
+    ) JOIN stages ON stages.stage = status
+), waiting AS MATERIALIZED (
+    SELECT stage, sum(pending) AS pending, sum(claimed) AS claimed FROM pending_per_stage GROUP BY stage
+)
+SELECT
+    stages.stage,
+    coalesce(waiting.pending, 0),
+    coalesce(waiting.claimed, 0),
+    coalesce(sum(n) FILTER (WHERE counted.place >= stages.place), 0),
+    coalesce(sum(n) FILTER (WHERE outcome = 'failed' AND counted.place = stages.place - 1), 0),
+    coalesce(sum(n) FILTER (WHERE reject_stage = stages.stage), 0),
+    stages.kind,
+    stages.does
+FROM stages LEFT JOIN counted LEFT JOIN waiting ON waiting.stage = stages.stage
+GROUP BY stages.place
+ORDER BY stages.place;
+
+-- What was rejected, and why.
+CREATE VIEW rejects_by_reason (
+    stage,                                -- the stage that rejected
+    reason,
+    n                                     -- commits
+) AS
+SELECT reject_stage, reject_reason, sum(n)
+FROM (
+    SELECT reject_stage, reject_reason, count(*) AS n FROM commits
+    WHERE outcome = 'rejected' GROUP BY repo_id, status, reject_stage, reject_reason
+) JOIN stages ON stages.stage = reject_stage
+GROUP BY place, reject_reason
+ORDER BY place, sum(n) DESC, reject_reason;
+
+-- Commits as `git log --oneline` would show them, with where they are; newest ingested first.
+CREATE VIEW commit_log (
+    commit_id,
+    repo,
+    sha,
+    date,                                 -- of the commit, UTC
+    subject,                              -- first line of the message
+    status,                               -- the last stage passed
+    outcome,
+    reject_stage,
+    reject_reason
+) AS
+SELECT
+    c.id, r.name, c.sha, datetime(c.commit_time_s, 'unixepoch'),
+    rtrim(substr(m.message, 1, instr(m.message || char(10), char(10)) - 1), char(13)),
+    c.status, c.outcome, c.reject_stage, c.reject_reason
+FROM commits AS c
+LEFT JOIN repos AS r ON r.id = c.repo_id
+LEFT JOIN messages AS m ON m.commit_id = c.id
+ORDER BY c.id DESC;
+
+-- What a commit is known under: identifiers in its message, and those that lists
+-- of known fixes give it (a list that says it is no fix gives none).
+CREATE VIEW commit_identifiers (
+    commit_id,
+    repo,
+    sha,
+    kind,                                 -- CVE, GHSA, CWE or other
+    value,
+    source                                -- 'message', or the name of the list
+) AS
+SELECT c.id, r.name, c.sha, known.kind, known.value, known.source
+FROM (
+    SELECT commit_id, kind, value, 'message' AS source FROM identifiers
+    UNION ALL
+    SELECT commit_id,
+           CASE WHEN identifier LIKE 'CVE-%' THEN 'CVE' WHEN identifier LIKE 'GHSA-%' THEN 'GHSA' ELSE 'other' END,
+           identifier, source
+    FROM labels WHERE label = 'yes' AND identifier <> ''
+    UNION -- one list may give the same CWE under several identifiers
+    SELECT commit_id, 'CWE', cwe, source FROM labels WHERE label = 'yes' AND cwe IS NOT NULL
+) AS known
+LEFT JOIN commits AS c ON c.id = known.commit_id
+LEFT JOIN repos AS r ON r.id = c.repo_id;
+
+-- One row per commit that has come through all stages: what a training sample is made of.
+CREATE VIEW training_samples (
+    commit_id,
+    repo,
+    sha,
+    date,                                 -- of the commit, UTC
+    subject,                              -- first line of the message
+    split,                                -- train or bench
+    cve,                                  -- CVE identifiers, from the message and from lists
+    cwe,                                  -- CWE identifiers, likewise
+    cwe_by_model,                         -- CWE identifiers that the model named in its explanations
+    function,
+    path,                                 -- file after the fix
+    pre_text,                             -- the vulnerable function
+    post_text,                            -- the fixed function
+    masked_pre,                           -- the vulnerable function with <MASK_1>
+    masked_block,                         -- the code that <MASK_1> stands for
+    fixed_block,                          -- what stands there after the fix
+    root_cause,                           -- of each segment, in their order, one a paragraph
+    impact,                               -- likewise
+    p_fix,                                -- calibrated probability that the commit is a fix; NULL for a label from outside
+    label_source,                         -- 'model', or the list that says it is a fix
+    n_segments,
+    n_context,                            -- definitions kept for the context
+    n_instructions
+) AS
+SELECT
+    c.id, r.name, c.sha, datetime(c.commit_time_s, 'unixepoch'),
+    rtrim(substr(m.message, 1, instr(m.message || char(10), char(10)) - 1), char(13)),
+    f.split,
+    (SELECT group_concat(value, ' ') FROM (
+        SELECT value FROM identifiers WHERE commit_id = c.id AND kind = 'CVE'
+        UNION SELECT identifier FROM labels WHERE commit_id = c.id AND label = 'yes' AND identifier LIKE 'CVE-%')),
+    (SELECT group_concat(value, ' ') FROM (
+        SELECT value FROM identifiers WHERE commit_id = c.id AND kind = 'CWE'
+        UNION SELECT cwe FROM labels WHERE commit_id = c.id AND label = 'yes' AND cwe IS NOT NULL)),
+    (SELECT group_concat(cwe, ' ') FROM (
+        SELECT DISTINCT cwe FROM explanations WHERE commit_id = c.id AND cwe IS NOT NULL ORDER BY cwe)),
+    f.name, f.path, f.pre_text, f.post_text, mf.masked_pre, mask.removed, mm.fixed,
+    (SELECT group_concat(root_cause, char(10, 10)) FROM (
+        SELECT root_cause FROM explanations WHERE commit_id = c.id ORDER BY segment_no)),
+    (SELECT group_concat(impact, char(10, 10)) FROM (
+        SELECT impact FROM explanations WHERE commit_id = c.id ORDER BY segment_no)),
+    v.p_fix, v.source,
+    (SELECT count(*) FROM segments WHERE commit_id = c.id),
+    (SELECT count(*) FROM context_items WHERE commit_id = c.id AND is_kept = 1),
+    (SELECT count(*) FROM instructions WHERE commit_id = c.id)
+FROM commits AS c
+LEFT JOIN repos AS r ON r.id = c.repo_id
+LEFT JOIN messages AS m ON m.commit_id = c.id
+LEFT JOIN verdicts AS v ON v.commit_id = c.id
+LEFT JOIN functions AS f ON f.commit_id = c.id
+LEFT JOIN masked_functions AS mf ON mf.commit_id = c.id
+LEFT JOIN masks AS mask ON mask.commit_id = c.id AND mask.mask_no = 1
+LEFT JOIN merged_masks AS mm ON mm.commit_id = c.id
+WHERE c.outcome = 'done'
+ORDER BY c.id DESC;
+
+-- Calls of a language model with names instead of keys.
+CREATE VIEW llm_calls_readable (
+    commit_id,
+    repo,
+    sha,
+    stage,
+    task,                                 -- what was asked
+    model,
+    completion,                           -- raw, as the model gave it
+    finish_reason,
+    label_logprobs,                       -- {"label": natural log}
+    n_prompt,                             -- tokens of the prompt
+    n_cached,                             -- of these, taken from the KV cache
+    n_completion,                         -- tokens generated
+    duration_ms,
+    tokens_per_s,                         -- tokens worked on: prompt without cached ones, and generated
+    at,                                   -- UTC
+    prompt_name,
+    prompt_hash,
+    request_hash
+) AS
+SELECT
+    l.commit_id, r.name, c.sha, l.stage, l.task, m.name, l.completion, l.finish_reason, l.label_logprobs,
+    l.n_prompt, l.n_cached, l.n_completion, l.duration_ms,
+    round((l.n_prompt - l.n_cached + l.n_completion) * 1000.0 / nullif(l.duration_ms, 0), 1),
+    datetime(l.created_at_s, 'unixepoch'), l.prompt_name, l.prompt_hash, l.request_hash
+FROM llm_calls AS l
+LEFT JOIN commits AS c ON c.id = l.commit_id
+LEFT JOIN repos AS r ON r.id = c.repo_id
+LEFT JOIN models AS m ON m.id = l.model_id;
 
 PRAGMA application_id = 0x54524D4E; -- 'TRMN'
 PRAGMA user_version = 1;

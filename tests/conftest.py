@@ -1,0 +1,74 @@
+"""Fixtures that many tests share: databases, repositories, the built-in model."""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from trustmine.db.connect import connect
+
+
+@pytest.fixture
+def db_path(tmp_path: Path) -> Path:
+    return tmp_path / "trustmine.db"
+
+
+@pytest.fixture
+def conn(db_path: Path) -> Iterator[sqlite3.Connection]:
+    """A fresh database, open for writing."""
+    conn = connect(db_path, create=True)
+    yield conn
+    conn.close()
+
+
+@pytest.fixture
+def add_commits(conn: sqlite3.Connection) -> Callable[..., list[int]]:
+    """Adds rows to the queue without a repository behind them; gives their ids."""
+
+    def add(n: int, *, repo: str = "toy", status: str = "ingested", message: str = "fix overflow") -> list[int]:
+        conn.execute("INSERT OR IGNORE INTO repos (name, path, ingested_at_s) VALUES (?, ?, 0)", (repo, f"/{repo}"))
+        repo_id = conn.execute("SELECT id FROM repos WHERE name = ?", (repo,)).fetchone()[0]
+        first = conn.execute("SELECT coalesce(max(id), 0) + 1 FROM commits").fetchone()[0]
+        ids = list(range(first, first + n))
+        conn.executemany(
+            """INSERT INTO commits (id, repo_id, sha, parents, author_time_s, commit_time_s, status)
+               VALUES (?, ?, ?, '', 0, 0, ?)""",
+            [(i, repo_id, f"{i:040x}", status) for i in ids],
+        )
+        conn.executemany("INSERT INTO messages VALUES (?, ?, 'utf-8')", [(i, f"{message} {i}") for i in ids])
+        return ids
+
+    return add
+
+
+GIT_ENV = {
+    **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "A. Hacker",
+    "GIT_AUTHOR_EMAIL": "a@example.org",
+    "GIT_AUTHOR_DATE": "2020-02-02T02:02:02Z",
+    "GIT_COMMITTER_NAME": "A. Hacker",
+    "GIT_COMMITTER_EMAIL": "a@example.org",
+    "GIT_COMMITTER_DATE": "2020-02-02T02:02:02Z",
+}
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Callable[..., str]:
+    """Runs git in tmp_path/repo (made on first use), with fixed names and dates."""
+    repo = tmp_path / "repo"
+
+    def run(*args: str, env: dict[str, str] | None = None) -> str:
+        if not repo.exists():
+            repo.mkdir()
+            subprocess.run(["git", "init", "-q", "-b", "main", str(repo)], check=True, env=GIT_ENV)
+        done = subprocess.run(
+            ["git", *args], cwd=repo, check=True, capture_output=True, text=True, env={**GIT_ENV, **(env or {})}
+        )
+        return done.stdout.strip()
+
+    return run

@@ -1,0 +1,228 @@
+"""No row has two owners, no result of a lost claim is stored, nothing stays claimed by the dead."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trustmine.db import claims, recipes
+from trustmine.db.claims import Failure, Scope, Tally
+from trustmine.db.connect import connect
+from trustmine.records import Advance, Commit, KeywordMatch, Outcome, Reject
+
+Add = Callable[..., list[int]]
+OK = Advance((KeywordMatch(("fix",)),))
+
+
+def take(conn: sqlite3.Connection, worker: str, n: int = 10, **more: object) -> list[Commit]:
+    return claims.claim(conn, "s0_1", "ingested", worker, limit=n, lease_s=60, **more)  # type: ignore[arg-type]
+
+
+def end(
+    conn: sqlite3.Connection, worker: str, results: list[tuple[Commit, Outcome | Failure]], attempts: int = 3
+) -> Tally:
+    recipe = recipes.ensure(conn, "s0_1", {"stage": "s0_1"}, None)
+    return claims.finish(conn, "s0_1", worker, recipe, results, max_attempts=attempts)
+
+
+def row(conn: sqlite3.Connection, commit_id: int) -> tuple[object, ...]:
+    return conn.execute(
+        "SELECT status, outcome, reject_stage, reject_reason, attempts, claim_owner FROM commits WHERE id = ?",
+        (commit_id,),
+    ).fetchone()
+
+
+def test_two_workers_never_hold_the_same_row(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(15)
+    a, b = take(conn, "a"), take(conn, "b")
+    assert len(a) == 10
+    assert len(b) == 5
+    assert not {c.id for c in a} & {c.id for c in b}
+    assert take(conn, "c") == []
+
+
+def test_rows_come_oldest_first_and_whole(conn: sqlite3.Connection, add_commits: Add) -> None:
+    ids = add_commits(3)
+    commits = take(conn, "a")
+    assert [c.id for c in commits] == ids
+    assert commits[0].message == "fix overflow 1"
+    assert commits[0].status == "ingested"
+
+
+def test_a_finished_row_has_its_facts_its_step_and_its_status(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(3)
+    a, b, c = take(conn, "a")
+    tally = end(conn, "a", [(a, OK), (b, Reject("no_keyword")), (c, Failure("ValueError: x", "..."))])
+    assert tally == Tally(1, 1, 1, 0)
+    assert row(conn, a.id) == ("s0_1", "open", None, None, 0, None)
+    assert row(conn, b.id) == ("ingested", "rejected", "s0_1", "no_keyword", 0, None)
+    assert row(conn, c.id) == ("ingested", "open", None, None, 1, None)
+    assert conn.execute("SELECT commit_id FROM keyword_matches").fetchall() == [(a.id,)]
+    assert conn.execute("SELECT commit_id FROM steps").fetchall() == [(a.id,), (b.id,)]
+    assert conn.execute("SELECT error FROM failures").fetchall() == [("ValueError: x",)]
+
+
+def test_a_row_that_keeps_failing_is_set_aside(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    for attempt in (1, 2, 3):
+        [commit] = take(conn, "a")
+        end(conn, "a", [(commit, Failure(f"no {attempt}", "tb"))])
+    assert take(conn, "a") == []
+    assert row(conn, commit.id)[:2] == ("ingested", "failed")
+    assert [r[0] for r in conn.execute("SELECT error FROM failures ORDER BY attempt")] == ["no 1", "no 2", "no 3"]
+
+
+def test_a_row_that_passes_forgets_its_failures(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    [commit] = take(conn, "a")
+    end(conn, "a", [(commit, Failure("no", "tb"))])
+    [commit] = take(conn, "a")
+    end(conn, "a", [(commit, OK)])
+    assert row(conn, commit.id) == ("s0_1", "open", None, None, 0, None)
+    assert conn.execute("SELECT count(*) FROM failures").fetchone()[0] == 0
+
+
+def test_expired_lease_returns_to_pending(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    [commit] = claims.claim(conn, "s0_1", "ingested", "a", limit=1, lease_s=-1)
+    [again] = take(conn, "b")
+    assert again.id == commit.id
+
+
+def test_a_late_result_is_dropped(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(2)
+    late = claims.claim(conn, "s0_1", "ingested", "a", limit=2, lease_s=-1)
+    [taken] = take(conn, "b", 1)
+    assert end(conn, "a", [(commit, OK) for commit in late]) == Tally(lost=2)
+    assert conn.execute("SELECT count(*) FROM keyword_matches").fetchone()[0] == 0
+    assert row(conn, taken.id)[5] == "b"
+    assert end(conn, "b", [(taken, OK)]).advanced == 1
+
+
+def test_a_result_is_stored_once(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    [commit] = take(conn, "a")
+    end(conn, "a", [(commit, OK)])
+    assert end(conn, "a", [(commit, OK)]).lost == 1
+
+
+def test_renewing_keeps_the_claim(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    claims.claim(conn, "s0_1", "ingested", "a", limit=1, lease_s=1)
+    claims.renew(conn, "a", 1000)
+    until = conn.execute("SELECT claim_until_s FROM commits").fetchone()[0]
+    assert until > time.time() + 900
+
+
+def test_a_lease_that_ran_out_cannot_be_renewed(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    claims.claim(conn, "s0_1", "ingested", "a", limit=1, lease_s=-1)
+    claims.renew(conn, "a", 1000)
+    assert len(take(conn, "b")) == 1
+
+
+def test_scope_limits_what_is_claimed(conn: sqlite3.Connection, add_commits: Add) -> None:
+    ids, others = add_commits(6), add_commits(4, repo="other")
+    repo_id = conn.execute("SELECT id FROM repos WHERE name = 'other'").fetchone()[0]
+    assert [c.id for c in take(conn, "a", scope=Scope(repo_id=repo_id))] == others
+    assert [c.id for c in take(conn, "b", scope=Scope(start=ids[2], end=ids[4]))] == ids[2:4]
+    assert [c.id for c in take(conn, "c", scope=Scope(ids=(ids[5],)))] == [ids[5]]
+
+
+def test_rejected_rows_can_be_taken_aside_once(conn: sqlite3.Connection, add_commits: Add) -> None:
+    [commit_id] = add_commits(1)
+    conn.execute("UPDATE commits SET status = 's0_2', outcome = 'rejected', reject_stage = 's0_3',"
+                 " reject_reason = 'undecided'")  # fmt: skip
+    aside = (("s0_3", "undecided"),)
+    [commit] = claims.claim(conn, "s4", "s3_2", "a", limit=5, lease_s=60, aside=aside)
+    assert commit.is_aside
+    recipe = recipes.ensure(conn, "s4", {"stage": "s4"}, None)
+    tally = claims.finish(conn, "s4", "a", recipe, [(commit, Advance())], max_attempts=3)
+    assert tally.advanced == 1
+    assert row(conn, commit_id)[:4] == ("s0_2", "rejected", "s0_3", "undecided")
+    assert claims.claim(conn, "s4", "s3_2", "a", limit=5, lease_s=60, aside=aside) == []
+
+
+def test_a_row_aside_that_keeps_failing_is_not_taken_for_ever(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    conn.execute("UPDATE commits SET status = 's0_2', outcome = 'rejected', reject_stage = 's0_3',"
+                 " reject_reason = 'undecided'")  # fmt: skip
+    recipe = recipes.ensure(conn, "s4", {"stage": "s4"}, None)
+    taken = 0
+    while rows := claims.claim(conn, "s4", "s3_2", "a", limit=1, lease_s=60, aside=(("s0_3", "undecided"),)):
+        taken += 1
+        claims.finish(conn, "s4", "a", recipe, [(rows[0], Failure("no", "tb"))], max_attempts=2)
+        assert taken < 5
+    assert taken == 2
+
+
+def _claim_and_wait(db: Path, ready: "multiprocessing.synchronize.Event") -> None:
+    conn = connect(db)
+    claims.claim(conn, "s0_1", "ingested", claims.worker_name(), limit=5, lease_s=3600)
+    ready.set()
+    time.sleep(60)
+
+
+def test_rows_of_a_killed_process_are_pending_at_once(conn: sqlite3.Connection, db_path: Path, add_commits: Add) -> None:
+    add_commits(5)
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    process = spawn.Process(target=_claim_and_wait, args=(db_path, ready))
+    process.start()
+    assert ready.wait(30)
+    assert take(conn, "b") == []
+    claims.reclaim(conn)
+    assert take(conn, "b") == [], "a living worker keeps its rows"
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    claims.reclaim(conn)
+    assert len(take(conn, "b")) == 5
+
+
+def test_a_worker_of_another_host_is_taken_for_alive() -> None:
+    assert claims.is_alive("elsewhere:1:2:ab")
+    assert claims.is_alive(claims.worker_name())
+    host, pid, started, nonce = claims.worker_name().rsplit(":", 3)
+    assert not claims.is_alive(f"{host}:{pid}:{int(started) + 1}:{nonce}"), "the pid was given to another process"
+
+
+def _work_through(db: Path, worker: str, done: "multiprocessing.Queue[list[int]]") -> None:
+    conn = connect(db)
+    recipe = recipes.ensure(conn, "s0_1", {"stage": "s0_1"}, None)
+    mine = []
+    while commits := claims.claim(conn, "s0_1", "ingested", worker, limit=7, lease_s=60):
+        tally = claims.finish(conn, "s0_1", worker, recipe, [(c, OK) for c in commits], max_attempts=3)
+        assert tally.advanced == len(commits)
+        mine += [c.id for c in commits]
+    done.put(mine)
+
+
+def test_processes_share_the_rows_without_doing_one_twice(
+    conn: sqlite3.Connection, db_path: Path, add_commits: Add
+) -> None:
+    ids = add_commits(500)
+    spawn = multiprocessing.get_context("spawn")
+    done: multiprocessing.Queue[list[int]] = spawn.Queue()
+    processes = [spawn.Process(target=_work_through, args=(db_path, f"w{i}", done)) for i in range(3)]
+    for process in processes:
+        process.start()
+    finished = [done.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(i for mine in finished for i in mine) == ids
+    assert conn.execute("SELECT count(*) FROM commits WHERE status = 's0_1'").fetchone()[0] == 500
+
+
+@pytest.mark.parametrize("name", ["a", "zz:1:2:3"])
+def test_release_gives_all_rows_back(conn: sqlite3.Connection, add_commits: Add, name: str) -> None:
+    add_commits(4)
+    take(conn, name)
+    assert claims.owners(conn) == [name]
+    claims.release(conn, name)
+    assert claims.owners(conn) == []
+    assert len(take(conn, "b")) == 4

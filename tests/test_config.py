@@ -1,0 +1,72 @@
+import datetime
+from pathlib import Path
+
+import pytest
+
+from trustmine.config import Settings, load
+from trustmine.errors import SettingsError
+
+
+def test_each_value_knows_where_it_came_from(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text('max_commit_tokens = 500\nextensions = [".c"]\ncutoff = 2024-05-06\nmatch_mode = "word"\n')
+    loaded = load(file, {"model": "m.gguf", "db": None}, {"TRUSTMINE_MATCH_MODE": "substring", "HOME": "/x"})
+    assert loaded.settings.max_commit_tokens == 500
+    assert loaded.settings.extensions == (".c",)
+    assert loaded.settings.cutoff == datetime.date(2024, 5, 6)
+    assert loaded.settings.match_mode == "substring"
+    assert loaded.sources["max_commit_tokens"] == f"file {file}"
+    assert loaded.sources["match_mode"] == "environment TRUSTMINE_MATCH_MODE"
+    assert loaded.sources["model"] == "flag"
+    assert loaded.sources["db"] == "default"
+
+
+def test_the_file_in_the_present_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trustmine.toml").write_text("seed = 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(env={}).settings.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint", "hint"),
+    [
+        ("max_comit_tokens = 5", "Unknown setting 'max_comit_tokens'", "Did you mean max_commit_tokens?"),
+        ("max_commit_tokens = 0", "at least 1", ""),
+        ("max_commit_tokens = true", "whole number", ""),
+        ("max_commit_tokens = 1.5", "whole number", ""),
+        ('max_commit_tokens = "many"', "whole number", ""),
+        ('keywords = "fix"', "list of strings", ""),
+        ("keywords = [1]", "list of strings", ""),
+        ('match_mode = "regex"', "substring, word", ""),
+        ('cutoff = "soon"', "date like", ""),
+        ("seed = = 3", "not valid TOML", ""),
+        ('rationale = ""', "a string", ""),
+    ],
+)
+def test_a_mistake_names_the_place_and_what_to_do(tmp_path: Path, text: str, complaint: str, hint: str) -> None:
+    file = tmp_path / "trustmine.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as raised:
+        load(file, env={})
+    assert complaint in raised.value.what
+    assert str(file) in raised.value.where
+    assert hint in raised.value.hint
+
+
+def test_a_mistake_in_the_environment_names_the_variable() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(env={"TRUSTMINE_MAX_COMIT_TOKENS": "5"})
+    assert "TRUSTMINE_MAX_COMIT_TOKENS" in raised.value.where
+
+
+def test_a_settings_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Cannot read"):
+        load(tmp_path / "none.toml", env={})
+
+
+def test_the_paper_profile_has_the_published_numbers() -> None:
+    s = Settings()
+    assert (s.max_diff_chars, s.max_commit_tokens, s.max_function_tokens) == (1_000_000, 1_000, 1_000)
+    assert (len(s.keywords), len(s.common_calls), len(s.error_codes)) == (77, 21, 22)
+    assert s.extensions == (".c", ".cc", ".cpp", ".h")
+    assert s.cutoff == datetime.date(2023, 1, 1)
