@@ -375,7 +375,7 @@ CREATE TABLE elements (
     def_first_line INTEGER,
     def_last_line  INTEGER,
     definition     TEXT,                  -- whole lines
-    missing        TEXT,                  -- why there is no definition: not_found, local, ...
+    missing        TEXT,                  -- why there is no definition: not_found; none_fits (the model took none of them)
     PRIMARY KEY (commit_id, name),
     CHECK ((definition IS NULL) = (missing IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
@@ -384,7 +384,7 @@ CREATE TABLE elements (
 CREATE TABLE element_counts (
     commit_id      INTEGER PRIMARY KEY REFERENCES commits (id),
     n_parser       INTEGER NOT NULL,
-    n_model        INTEGER NOT NULL,
+    n_model        INTEGER NOT NULL,      -- names that occur in the code: n_parser + n_model - n_both elements in all
     n_both         INTEGER NOT NULL,
     n_hallucinated INTEGER NOT NULL       -- names the model gave that do not occur in the code; never kept
 ) STRICT;
@@ -397,8 +397,9 @@ CREATE TABLE context_items (
     name      TEXT NOT NULL,
     item_no   INTEGER NOT NULL,           -- order in the context
     is_kept   INTEGER NOT NULL CHECK (is_kept IN (0, 1)),
-    reason    TEXT,                       -- why dropped: common_call, basic_type, error_code, short_name, over_budget
-    n_chars   INTEGER NOT NULL,           -- of elements.definition, how many the budget allows (cut at a line end)
+    reason    TEXT,                       -- why dropped: common_call, basic_type, error_code, short_name, no_definition, over_budget
+    n_chars   INTEGER NOT NULL,           -- of elements.definition, how many are shown (cut at a line end); 0 and kept:
+                                          -- it lies in the function itself or in what is shown for another element
     n_tokens  INTEGER NOT NULL,           -- of that part, cl100k_base
     PRIMARY KEY (commit_id, name),
     CHECK ((is_kept = 0) = (reason IS NOT NULL))

@@ -1,0 +1,80 @@
+import dataclasses
+
+import pytest
+from stage_helpers import DIFF, FUNCTION, MASK, MASKED, MESSAGE, PATCH, PRE_FUNCTION, commit, completion, context, say
+
+from trustmine.answers import Unparsable, parse_line_ranges
+from trustmine.prompts import Prompts
+from trustmine.records import Advance, Mask, MaskedFunction, Reject
+from trustmine.stages import line_ranges, s1_2_mask
+
+
+def test_the_named_block_becomes_a_mask() -> None:
+    outcome, _ = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF)), "9-9")
+    assert isinstance(outcome, Advance)
+    mask, masked = outcome.facts
+    assert mask == MASK
+    assert isinstance(masked, MaskedFunction)
+    assert masked.masked_pre == MASKED.masked_pre
+    assert masked.n_fix_lines_missed == 0
+    assert masked.request_hash == completion("9-9").request_hash
+
+
+def test_several_blocks_are_numbered_in_the_order_of_the_text() -> None:
+    outcome, _ = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF)), "5-6, 9-10")
+    assert isinstance(outcome, Advance)
+    masks = [fact for fact in outcome.facts if isinstance(fact, Mask)]
+    assert [(m.mask_no, m.first_line, m.last_line, m.n_fix_lines) for m in masks] == [(1, 5, 6, 0), (2, 9, 10, 1)]
+    (masked,) = (fact for fact in outcome.facts if isinstance(fact, MaskedFunction))
+    assert "    <MASK_1>\n    out->id = read_u16(data);\n" in masked.masked_pre
+    assert "    <MASK_2>\n    return RECORD_OK;\n" in masked.masked_pre
+    rebuilt = masked.masked_pre
+    for mask in masks:
+        rebuilt = rebuilt.replace(f"    <MASK_{mask.mask_no}>\n", mask.removed)
+    assert rebuilt == PRE_FUNCTION
+
+
+def test_the_conversation_of_s0_3_goes_on() -> None:
+    _, (request,) = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF)), "9-9")
+    judged = Prompts().get("s0_3_classify").request(message=MESSAGE, patch=PATCH)
+    assert request.messages[: len(judged.messages)] == judged.messages
+    assert [message.role for message in request.messages] == ["system", "user", "assistant", "user"]
+    question = request.messages[-1].content
+    assert "   9|     memcpy(out->name, data + HEADER_SIZE, name_len);" in question
+    assert "the change deletes or rewrites: 9." in question
+    assert request.grammar is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("none", "no_block"),
+        ("the memcpy", "no_block"),
+        ("1-99", "no_block"),
+        ("5-6", "mask_misses_fix"),
+        ("3-11", "mask_whole_function"),
+    ],
+)
+def test_an_answer_that_is_of_no_use_rejects(answer: str, reason: str) -> None:
+    outcome, _ = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF)), answer)
+    assert isinstance(outcome, Reject)
+    assert outcome.reason == reason
+    assert reason in s1_2_mask.REASONS
+    assert bool(outcome.facts) == (reason != "no_block")
+
+
+def test_an_answer_that_was_cut_off_names_no_block() -> None:
+    outcome, _ = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF)), completion("9-9", "length"))
+    assert outcome == Reject("no_block")
+
+
+def test_a_function_without_statements_is_not_asked_about() -> None:
+    empty = dataclasses.replace(FUNCTION, pre_text="int f(void) { }\n", deleted_lines=(1,))
+    outcome, requests = say(s1_2_mask.run(commit(), context(empty, DIFF)))
+    assert outcome == Reject("no_statement")
+    assert requests == []
+
+
+def test_half_a_statement_cannot_be_named() -> None:
+    with pytest.raises(Unparsable):
+        parse_line_ranges("5-5", line_ranges.allowed(FUNCTION))

@@ -1,0 +1,46 @@
+import stage_helpers as helpers
+from stage_helpers import FUNCTION, MESSAGE, REMOVED, commit, context, say
+
+from trustmine.prompts import Prompts
+from trustmine.records import Advance, Reject, Segment
+from trustmine.stages import s3_1_locate
+from trustmine.stages.base import Context
+
+
+def ctx(*more: object) -> Context:
+    return context(FUNCTION, *helpers.ELEMENTS, *helpers.ITEMS, *more)  # type: ignore[arg-type]
+
+
+def test_segments_are_exact_lines_with_their_share_of_the_fix() -> None:
+    outcome, _ = say(s3_1_locate.run(commit(), ctx()), "7-7, 9-10")
+    assert isinstance(outcome, Advance)
+    first, second = outcome.facts
+    assert isinstance(first, Segment)
+    assert isinstance(second, Segment)
+    assert (first.segment_no, first.snippet, first.n_fix_lines) == (1, "    out->id = read_u16(data);\n", 0)
+    assert (second.segment_no, second.first_line, second.last_line, second.n_fix_lines) == (2, 9, 10, 1)
+    assert second.snippet.startswith(REMOVED)
+
+
+def test_no_lines_are_a_reject() -> None:
+    for answer in ("none", "all of it"):
+        outcome, _ = say(s3_1_locate.run(commit(), ctx()), answer)
+        assert outcome == Reject("no_segment")
+
+
+def test_the_model_sees_message_function_and_context_but_not_the_fix() -> None:
+    fixed_only = helpers.element("MAX_NAME", "macro", "#define MAX_NAME 31\n", in_pre=False)
+    _, (request,) = say(s3_1_locate.run(commit(), ctx(fixed_only, helpers.item("MAX_NAME", 3, 20))), "9-9")
+    seen = request.messages[-1].content
+    assert MESSAGE in seen
+    assert "   9|     memcpy(" in seen
+    assert "struct record {" in seen
+    assert "RECORD_BAD" not in seen
+    assert "MAX_NAME" not in seen
+
+
+def test_locating_and_explaining_begin_alike_so_that_an_engine_can_reuse_it() -> None:
+    locate, explain = (Prompts().get(name).turns for name in ("s3_1_locate", "s3_2_explain"))
+    assert locate[0] == explain[0]
+    shared = "{{fenced context c}}\n"
+    assert locate[1].content.split(shared)[0] == explain[1].content.split(shared)[0]

@@ -1,0 +1,219 @@
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+import stage_helpers as helpers
+from stage_helpers import DIFF, EXPLANATION, FIXED, FUNCTION, MASK, MERGED, MESSAGE, REMOVED, SEGMENT, commit, context
+
+from trustmine.records import (
+    Advance,
+    ContextItem,
+    DiffFile,
+    Element,
+    Fact,
+    FunctionPair,
+    Identifier,
+    Instruction,
+    Verdict,
+)
+from trustmine.stages import s4_instruct
+
+SHA = "000000000000000100000001" + "0" * 16  # comment in the candidate, no abstaining
+FEW = "000000000000000000000000" + "0" * 16  # chosen for abstaining
+
+
+def facts(
+    elements: tuple[Element, ...] = helpers.ELEMENTS,
+    items: tuple[ContextItem, ...] = helpers.ITEMS,
+    function: FunctionPair = FUNCTION,
+) -> tuple[Fact, ...]:
+    return (function, MASK, MERGED, DIFF, *elements, *items, SEGMENT, EXPLANATION)
+
+
+def instructions(*given: Fact, sha: str = SHA) -> dict[tuple[str, int], Instruction]:
+    outcome = s4_instruct.run(commit(sha), context(*given))
+    assert isinstance(outcome, Advance)
+    made = [fact for fact in outcome.facts if isinstance(fact, Instruction)]
+    assert len(made) == len(outcome.facts)
+    return {(one.task, one.example_no): one for one in made}
+
+
+def test_a_row_becomes_one_example_per_task_and_two_candidates() -> None:
+    made = instructions(*facts())
+    assert list(made) == [
+        ("locate", 1), ("locate_explain", 1), ("infill", 1), ("refine", 1), ("calibrate", 1), ("calibrate", 2)
+    ]  # fmt: skip
+    assert {one.split for one in made.values()} == {"train"}
+    assert all(one.instruction and one.input and one.output for one in made.values())
+    assert all(json.loads(json.dumps(one.meta))["path"] == "src/record.c" for one in made.values())
+
+
+def test_the_same_facts_give_the_same_instructions() -> None:
+    assert instructions(*facts()) == instructions(*facts())
+
+
+def test_commits_differ_in_how_they_are_asked() -> None:
+    asked = {instructions(*facts(), sha=f"{n:08x}" + "1" * 32)["locate", 1].instruction for n in range(6)}
+    assert 1 < len(asked) <= 6
+
+
+def test_locate_answers_with_lines_and_exact_code() -> None:
+    one = instructions(*facts())["locate", 1]
+    assert one.output == f"Line 9:\n\n```c\n{REMOVED}```"
+    assert "   9|     memcpy(out->name, data + HEADER_SIZE, name_len);" in one.input
+    assert "/* src/record.c:4-7 */\nstatic size_t read_u16" in one.input
+    assert one.meta["segments"] == [[9, 9]]
+
+
+def test_explanations_follow_the_code_they_explain() -> None:
+    one = instructions(*facts())["locate_explain", 1]
+    assert one.output.startswith(f"Line 9:\n\n```c\n{REMOVED}```\n\nRoot cause: {EXPLANATION.root_cause}\n\nImpact: ")
+    assert one.output.endswith("\n\nWeakness: CWE-787")
+
+
+def test_infill_answers_with_what_belongs_in_the_gap() -> None:
+    one = instructions(*facts())["infill", 1]
+    assert one.output == f"```c\n{FIXED}```"
+    assert "    <MASK_1>\n" in one.input
+    assert MERGED.masked_post.replace("    <MASK_1>\n", FIXED) == FUNCTION.post_text
+
+
+def test_infill_says_so_where_nothing_belongs_in_the_gap() -> None:
+    merged = dataclasses.replace(MERGED, fixed="", post_last_line=8)
+    given = [merged if fact is MERGED else fact for fact in facts()]
+    made = instructions(*given)
+    assert made["infill", 1].output.startswith("Nothing belongs in place of <MASK_1>")
+    assert made["calibrate", 1].output.startswith("Yes. The candidate drops line 9, and the weakness with it.")
+
+
+def test_refine_answers_with_the_whole_fixed_function() -> None:
+    one = instructions(*facts())["refine", 1]
+    assert one.output == f"```c\n{FUNCTION.post_text}```"
+    assert f"- line 9: {EXPLANATION.root_cause} {EXPLANATION.impact} (CWE-787)" in one.input
+
+
+def test_a_candidate_removes_the_weakness_or_has_no_effect() -> None:
+    made = instructions(*facts())
+    good, bad = made["calibrate", 1], made["calibrate", 2]
+    assert good.output == (
+        "Yes. In place of line 9 the candidate has its lines 9-11, and the weakness is gone.\n\nConfidence: 1.0"
+    )
+    assert (good.meta["removes"], good.meta["confidence"]) == (True, 1.0)
+    assert FUNCTION.post_text in good.input
+    assert bad.output.startswith("No. ")
+    assert bad.meta["removes"] is False
+    assert bad.input.count(FUNCTION.pre_text) == 1
+    assert good.instruction == bad.instruction
+
+
+def test_a_candidate_without_effect_may_claim_to_be_safe() -> None:
+    one = instructions(*facts(), sha="0" * 40)["calibrate", 2]
+    candidate = one.input.split("Candidate:\n\n```c\n")[1].split("```")[0].split("\n")
+    assert candidate.pop(8).strip().startswith("/* ")
+    assert "\n".join(candidate) == FUNCTION.pre_text
+
+
+def test_no_comment_goes_into_a_continued_line() -> None:
+    function = dataclasses.replace(
+        FUNCTION, pre_text=FUNCTION.pre_text.replace("name_len = read_u16(data + 2);", "name_len = 2; \\")
+    )
+    one = instructions(*facts(function=function), sha="0" * 40)["calibrate", 2]
+    assert function.pre_text in one.input
+
+
+@pytest.mark.parametrize("sha", [SHA, FEW])
+def test_no_input_gives_its_answer_away(sha: str) -> None:
+    for (task, number), one in instructions(*facts(), sha=sha).items():
+        assert MESSAGE.split("\n")[0] not in one.input
+        if (task, number) != ("calibrate", 1):
+            assert "RECORD_BAD" not in one.input, task
+
+
+def test_what_only_the_fixed_code_uses_is_shown_only_where_that_is_written() -> None:
+    new = helpers.element("max_name", "macro", "#define max_name 31\n", in_pre=False)
+    made = instructions(*facts((*helpers.ELEMENTS, new), (*helpers.ITEMS, helpers.item("max_name", 3, 20))))
+    assert {task for (task, _), one in made.items() if "define max_name" in one.input} == {
+        "infill",
+        "refine",
+        "calibrate",
+    }
+
+
+def test_code_fences_hold_whatever_the_code_holds() -> None:
+    function = dataclasses.replace(FUNCTION, post_text="int f(void)\n{\n    /* ```` */\n}\n", old_path="a.cpp")
+    output = instructions(*facts(function=function))["refine", 1].output
+    assert output == f"`````cpp\n{function.post_text}`````"
+
+
+def missing(name: str, kind: str, **more: Any) -> tuple[tuple[Element, ...], tuple[ContextItem, ...]]:
+    elements = (helpers.element(name, kind, **more),)
+    return (*helpers.ELEMENTS, *elements), (*helpers.ITEMS, helpers.item(name, 3, 0, "no_definition"))
+
+
+def test_a_missing_definition_is_a_reason_to_abstain() -> None:
+    made = instructions(*facts(*missing("HEADER_SIZE", "macro")), sha=FEW)
+    one = made["abstain", 1]
+    assert "`HEADER_SIZE`" in one.instruction
+    assert one.output.startswith("I cannot do that because the definition of `HEADER_SIZE` is not part of")
+    assert "in lines 5 and 9" in one.output
+    assert one.meta["reason"] == "definition_missing"
+
+
+def test_a_definition_that_was_cut_is_withheld_whole() -> None:
+    items = (helpers.item("record", 1, len("struct record {\n")), helpers.ITEMS[1])
+    one = instructions(*facts(items=items), sha=FEW)["abstain", 1]
+    assert "`record`" in one.instruction
+    assert "struct record {" not in one.input
+    assert "read_u16(const" in one.input
+    assert one.meta["reason"] == "definition_cut"
+
+
+def test_abstaining_is_rare_and_never_about_what_everybody_knows() -> None:
+    rows = [
+        instructions(*facts(*missing("HEADER_SIZE", "macro")), sha="0" * 16 + f"{n:08x}" + "0" * 16) for n in range(40)
+    ]
+    assert sum(("abstain", 1) in row for row in rows) == 40 // s4_instruct.ONE_IN
+    assert ("abstain", 1) not in instructions(*facts(), sha=FEW)
+    assert ("abstain", 1) not in instructions(*facts(*missing("memcpy", "function")), sha=FEW)
+    assert ("abstain", 1) not in instructions(*facts(*missing("name_len", "variable")), sha=FEW)
+
+
+FILE = DiffFile(
+    file_no=1, change="modified", old_path="a.c", new_path="a.c", old_oid="1" * 40, new_oid="2" * 40,
+    is_binary=False, is_submodule=False, n_hunks=1, n_added=3, n_deleted=1,
+)  # fmt: skip
+UNDECIDED = Verdict("undecided", "model", 0.4, 0.35, 0.25, 0.55, None, "It depends on the caller.", "h")
+BEFORE, FROM_CUTOFF = 1_672_531_199, 1_672_531_200  # either side of 2023-01-01 UTC
+
+
+def aside(*given: Fact, commit_time_s: int = BEFORE) -> tuple[Fact, ...]:
+    row = commit("5" * 40, is_aside=True, commit_time_s=commit_time_s)
+    outcome = s4_instruct.run(row, context(*given))
+    assert isinstance(outcome, Advance)
+    return outcome.facts
+
+
+def test_an_undecided_commit_teaches_to_abstain_from_a_verdict() -> None:
+    (one,) = aside(UNDECIDED, DIFF, FILE)
+    assert isinstance(one, Instruction)
+    assert (one.task, one.split) == ("abstain", "train")
+    assert one.output.startswith("I cannot do that because ")
+    assert "40% likely" in one.output
+    assert "names no CVE" in one.output
+    assert "4 changed lines of `a.c`" in one.output
+    assert MESSAGE in one.input
+    assert DIFF.patch is not None
+    assert DIFF.patch in one.input
+    assert one.meta["p_yes"] == 0.4
+
+
+def test_an_identifier_in_the_message_is_not_said_to_be_missing() -> None:
+    (one,) = aside(UNDECIDED, DIFF, FILE, Identifier("CVE", "CVE-2020-1"))
+    assert isinstance(one, Instruction)
+    assert "names no CVE" not in one.output
+
+
+def test_undecided_commits_from_the_cutoff_on_are_left_out() -> None:
+    assert aside(UNDECIDED, DIFF, FILE, commit_time_s=FROM_CUTOFF) == ()
+    assert aside(UNDECIDED, DIFF, FILE, commit_time_s=2**62) == ()

@@ -1,0 +1,102 @@
+"""Is an explanation about the code alone, and about code that is there?
+
+Checks what can be checked without a model: an explanation must not speak of
+the commit or quote its message, must not name code that the reader cannot
+see, and must not be empty, cut off or repeat itself. A complaint is a
+sentence that can be sent back to the model. Whether the explanation is right
+is left to others.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from trustmine import cnames
+
+# So many words in a row are a quotation; shorter runs are how anybody would say it.
+QUOTED_WORDS = 6
+# So many words in a row that come back are a model going in circles.
+REPEATED_WORDS = 8
+
+# "fixed" is mostly innocent ("a fixed-size buffer"), so only its telling uses count.
+_COMMIT = re.compile(
+    r"""\b(?: commits? | committed | patch(?:e[sd]|ing)? | fix | fixes | bug-?fix(?:es)? | diffs? | pull\ requests?
+    | change-?logs? | (?:this|these)\ changes? | (?:is|are|was|were|been|gets?|got)\ fixed
+    | fixed\ (?:by|in|version|code|function)
+    | (?:the|after\ the)\ (?:new|updated)\ (?:code|version) )\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_CODE_SPAN = re.compile(r"`+([^`]+)`+")
+_IDENTIFIER = re.compile(r"(?<!\w)[A-Za-z_]\w*")
+_CALL = re.compile(r"(?<!\w)([A-Za-z_]\w*)\((?!s\))")
+_SNAKE = re.compile(r"(?<![\w-])(?:[A-Za-z]\w*_\w*|_+[A-Za-z]\w*)")
+_CAMEL = re.compile(r"(?<![\w-])[a-z]+[0-9]*[A-Z]\w*")
+_WORD = re.compile(r"\w+")
+
+# Looks like camelCase, but is a word of prose.
+_PROSE = frozenset({"macOS", "iOS", "iPhone", "eBPF"})
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What an explanation may and may not draw on."""
+
+    code: str  # the function and the context, as the reader sees them
+    message: str  # the commit message, which the reader does not see
+
+
+def complaint(root_cause: str, impact: str, shown: Shown, earlier: Sequence[str] = ()) -> str | None:
+    """What is wrong with the explanation, as a sentence; None if nothing is.
+
+    `earlier` are root causes already given for other segments of the function.
+    """
+    text = f"{root_cause}\n{impact}"
+    if not _words(root_cause) or not _words(impact):
+        return "Root cause and impact must both be given in words."
+    if _words(root_cause) == _words(impact):
+        return "Root cause and impact must not be the same text."
+    if any(_words(root_cause) == _words(other) for other in earlier):
+        return "This root cause was already given for another segment of the function."
+    if _runs_twice(_words(text)):
+        return "The explanation repeats itself."
+    told = _COMMIT.search(_CODE_SPAN.sub(" ", text))
+    if told:
+        return (
+            f'The explanation says "{told[0]}": speak about the code alone, not about how it came or will come about.'
+        )
+    quoted = _quotation(_words(text), _words(shown.message))
+    if quoted:
+        return f'The explanation quotes a text that the reader does not have: "{quoted}".'
+    unknown = sorted(names(text) - set(_IDENTIFIER.findall(shown.code)) - cnames.LANGUAGE - _PROSE)
+    if unknown:
+        return f"These names do not occur in the code shown: {', '.join(f'`{name}`' for name in unknown)}."
+    return None
+
+
+def names(text: str) -> set[str]:
+    """Identifiers that a text mentions as code: in backticks, called, snake_case or camelCase."""
+    found: set[str] = set()
+    for span in _CODE_SPAN.findall(text):
+        found.update(_IDENTIFIER.findall(span))
+    prose = _CODE_SPAN.sub(" ", text)
+    for shape in (_CALL, _SNAKE, _CAMEL):
+        found.update(shape.findall(prose))
+    return found
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _runs(words: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:
+    return zip(*(words[i:] for i in range(length)), strict=False)
+
+
+def _quotation(words: Sequence[str], source: Sequence[str]) -> str | None:
+    quotable = set(_runs(source, QUOTED_WORDS))
+    return next((" ".join(run) for run in _runs(words, QUOTED_WORDS) if run in quotable), None)
+
+
+def _runs_twice(words: Sequence[str]) -> bool:
+    runs = list(_runs(words, REPEATED_WORDS))
+    return len(set(runs)) < len(runs)

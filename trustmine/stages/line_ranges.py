@@ -1,0 +1,39 @@
+"""Asking for lines of the function before the fix: shared by s1_2 and s3_1."""
+
+from collections.abc import Sequence
+
+from trustmine import answers, cparse
+from trustmine.lines import LineRange
+from trustmine.records import Completion, FunctionPair
+from trustmine.text import encode
+
+# Tokens that one range may take: "1000-1005, " is 11 where every digit is a token of its own.
+TOKENS_PER_RANGE = 16
+
+
+def allowed(function: FunctionPair) -> tuple[LineRange, ...]:
+    """What may be named: runs of whole statements that have their lines to themselves."""
+    return tuple(cparse.statement_ranges(encode(function.pre_text, function.encoding), function.old_path))
+
+
+def grammar(choices: Sequence[LineRange], max_ranges: int) -> str:
+    """The answer's form: `none`, or some of the choices."""
+    return answers.line_ranges_grammar(_pairs(choices), max_ranges)
+
+
+def named(completion: Completion, choices: Sequence[LineRange]) -> tuple[LineRange, ...]:
+    """What was named. An answer that is no line ranges, as only an engine without grammars can give, names nothing."""
+    try:
+        pairs = answers.parse_line_ranges(answers.finished(completion), _pairs(choices))
+    except answers.Unparsable:
+        return ()
+    return tuple(LineRange(first, last) for first, last in pairs)
+
+
+def n_fix_lines(function: FunctionPair, lines: LineRange) -> int:
+    """How many of these lines the fix deleted."""
+    return sum(lines.first_line <= line <= lines.last_line for line in function.deleted_lines)
+
+
+def _pairs(choices: Sequence[LineRange]) -> list[tuple[int, int]]:
+    return [(lines.first_line, lines.last_line) for lines in choices]

@@ -1,0 +1,76 @@
+"""s1_2: which block of the function is the risky one?
+
+The conversation of s0_3 goes on: after message, patch and `yes` the model
+sees the function before the fix with line numbers, and the numbers of the
+lines that the fix deletes. It answers with line ranges of whole statements.
+So a block is exact text of the function, never a paraphrase, and what stays
+around `<MASK_n>` is readable code.
+
+A function in which the parser finds no statement on lines of its own offers
+nothing to choose from: `no_statement`, and the model is not asked. Masks that
+miss the fix or leave no statement of the function are kept for people to look
+at.
+"""
+
+from trustmine import masking, samples
+from trustmine.lines import LineRange, cut_lines
+from trustmine.records import Advance, Commit, Diff, FunctionPair, Mask, MaskedFunction, Reject
+from trustmine.stages import line_ranges
+from trustmine.stages.base import Asking, Context
+
+NAME, AFTER = "s1_2", "s1_1"
+VERSION = 1
+KIND = "llm"
+SETTINGS = ("max_masks",)
+PROMPTS = ("s0_3_classify", "s1_2_mask")
+REASONS = ("no_statement", "no_block", "mask_misses_fix", "mask_whole_function")
+
+
+def run(commit: Commit, ctx: Context) -> Asking:
+    """Asks once; the masks in the order of the text."""
+    function = ctx.facts.one(FunctionPair, commit)
+    allowed = line_ranges.allowed(function)
+    if not allowed:
+        return Reject("no_statement")
+    patch = ctx.facts.one(Diff, commit).patch
+    assert patch is not None, "s0_2 lets no patch through that is too large to keep"
+    judged = ctx.prompts.get("s0_3_classify").request(message=commit.message, patch=patch)
+    completion = yield ctx.prompts.get("s1_2_mask").request(
+        after=judged.messages,
+        grammar=line_ranges.grammar(allowed, ctx.settings.max_masks),
+        function=samples.one_line(function.name),
+        numbered=samples.numbered(function.pre_text),
+        deleted=", ".join(str(line) for line in function.deleted_lines),
+        max_masks=str(ctx.settings.max_masks),
+        max_tokens=ctx.settings.max_masks * line_ranges.TOKENS_PER_RANGE,
+        temperature=ctx.settings.temperature,
+        seed=ctx.settings.seed,
+    )
+    named = line_ranges.named(completion, allowed)
+    if not named:
+        return Reject("no_block")
+    masks = tuple(
+        Mask(
+            mask_no=number,
+            first_line=lines.first_line,
+            last_line=lines.last_line,
+            removed=cut_lines(function.pre_text, lines),
+            n_fix_lines=line_ranges.n_fix_lines(function, lines),
+        )
+        for number, lines in enumerate(named, 1)
+    )
+    n_covered = sum(mask.n_fix_lines for mask in masks)
+    masked = MaskedFunction(
+        masked_pre=masking.mask(function.pre_text, named),
+        n_fix_lines_missed=len(function.deleted_lines) - n_covered,
+        request_hash=completion.request_hash,
+    )
+    if n_covered == 0:
+        return Reject("mask_misses_fix", (*masks, masked))
+    if all(any(_holds(lines, choice) for lines in named) for choice in allowed):
+        return Reject("mask_whole_function", (*masks, masked))
+    return Advance((*masks, masked))
+
+
+def _holds(lines: LineRange, choice: LineRange) -> bool:
+    return lines.first_line <= choice.first_line and choice.last_line <= lines.last_line

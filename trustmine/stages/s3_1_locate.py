@@ -1,0 +1,55 @@
+"""s3_1: which segments of the function are vulnerable?
+
+The model sees the function before the fix, the context of s2_2 and the
+message, not the patch, and is told to reason as if no fix were known. Of the
+context it gets only what the function itself uses: a definition that only
+the fixed code needs would point at the fix. Its answer is line ranges of
+whole statements, so every segment is exact text.
+"""
+
+from trustmine import samples
+from trustmine.lines import cut_lines
+from trustmine.records import Advance, Commit, ContextItem, Element, FunctionPair, Reject, Segment
+from trustmine.stages import line_ranges
+from trustmine.stages.base import Asking, Context
+
+NAME, AFTER = "s3_1", "s2_2"
+VERSION = 1
+KIND = "llm"
+SETTINGS = ("max_segments",)
+PROMPTS = ("s3_1_locate",)
+REASONS = ("no_segment",)
+
+
+def run(commit: Commit, ctx: Context) -> Asking:
+    """Asks once; the segments in the order of the text."""
+    function = ctx.facts.one(FunctionPair, commit)
+    allowed = line_ranges.allowed(function)
+    completion = yield ctx.prompts.get("s3_1_locate").request(
+        grammar=line_ranges.grammar(allowed, ctx.settings.max_segments),
+        function=samples.one_line(function.name),
+        path=samples.one_line(function.old_path),
+        numbered=samples.numbered(function.pre_text),
+        context=samples.context(ctx.facts.all(Element, commit), ctx.facts.all(ContextItem, commit), with_post=False),
+        message=commit.message,
+        max_segments=str(ctx.settings.max_segments),
+        max_tokens=ctx.settings.max_segments * line_ranges.TOKENS_PER_RANGE,
+        temperature=ctx.settings.temperature,
+        seed=ctx.settings.seed,
+    )
+    named = line_ranges.named(completion, allowed)
+    if not named:
+        return Reject("no_segment")
+    return Advance(
+        tuple(
+            Segment(
+                segment_no=number,
+                first_line=lines.first_line,
+                last_line=lines.last_line,
+                snippet=cut_lines(function.pre_text, lines),
+                n_fix_lines=line_ranges.n_fix_lines(function, lines),
+                request_hash=completion.request_hash,
+            )
+            for number, lines in enumerate(named, 1)
+        )
+    )

@@ -1,0 +1,314 @@
+"""s4: training instructions of one sample.
+
+Tasks: locate, locate_explain, infill, refine, calibrate (a candidate that
+removes the vulnerability and one that does not) and abstain. Each is stored
+in neutral form: what to do, what is given, what to answer, and the facts
+behind the answer. The same facts give the same instructions, byte for byte.
+
+No input holds the commit message or text of the fix where that would give
+the answer away. Where only the code before the fix is shown, so is only what
+that code uses. Only an undecided commit is shown itself, message and patch:
+its answer is that they do not suffice. These rows were rejected at s0_3 and
+stay so (ASIDE); they go to split train, and are left out from the cutoff on.
+
+Abstaining for want of a definition is asked of few rows, and as a question
+about the very name that is missing, so that it does not contradict the row's
+other tasks, which can be answered from the code that is shown.
+"""
+
+import datetime
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from trustmine import cnames, samples, wording
+from trustmine.prompts import fenced
+from trustmine.records import (
+    Advance,
+    Commit,
+    ContextItem,
+    Diff,
+    DiffFile,
+    Element,
+    Explanation,
+    FunctionPair,
+    Identifier,
+    Instruction,
+    Mask,
+    MergedMask,
+    Outcome,
+    Segment,
+    Verdict,
+)
+from trustmine.samples import Sample
+from trustmine.stages.base import Context
+
+NAME, AFTER = "s4", "s3_2"
+VERSION = 1
+KIND = "cpu"
+SETTINGS = ("cutoff",)
+PROMPTS = ()
+REASONS = ()
+
+# Rows rejected there for that reason are taken as well, with commit.is_aside.
+ASIDE = (("s0_3", "undecided"),)
+
+# Of the rows that lack a definition, one in so many becomes an example of abstaining.
+ONE_IN = 4
+
+_INDENT = re.compile(r"[ \t]*")
+
+
+def run(commit: Commit, ctx: Context) -> Outcome:
+    """All instructions of the row, in the order of the tasks."""
+    if commit.is_aside:
+        return Advance(_undecided(commit, ctx))
+    explanations = {explanation.segment_no: explanation for explanation in ctx.facts.all(Explanation, commit)}
+    sample = Sample(
+        commit=commit,
+        function=ctx.facts.one(FunctionPair, commit),
+        mask=ctx.facts.one(Mask, commit),
+        merged=ctx.facts.one(MergedMask, commit),
+        elements=ctx.facts.all(Element, commit),
+        items=ctx.facts.all(ContextItem, commit),
+        segments=tuple((segment, explanations[segment.segment_no]) for segment in ctx.facts.all(Segment, commit)),
+    )
+    return Advance(
+        (
+            _locate(sample),
+            _locate_explain(sample),
+            _infill(sample),
+            _refine(sample),
+            *_calibrate(sample),
+            *_under_informed(sample),
+        )
+    )
+
+
+# ------------------------------------------------------------------------- the tasks
+
+
+def _locate(sample: Sample) -> Instruction:
+    found = [samples.place(sample, segment) for segment, _ in sample.segments]
+    return _instruction(
+        sample,
+        "locate",
+        given=samples.given(sample, samples.function_before(sample), with_post=False),
+        output="\n\n".join(found),
+        meta={"segments": [[segment.first_line, segment.last_line] for segment, _ in sample.segments]},
+    )
+
+
+def _locate_explain(sample: Sample) -> Instruction:
+    found = [
+        f"{samples.place(sample, segment)}\n\nRoot cause: {explanation.root_cause}\n\nImpact: {explanation.impact}"
+        + (f"\n\nWeakness: {explanation.cwe}" if explanation.cwe else "")
+        for segment, explanation in sample.segments
+    ]
+    return _instruction(
+        sample,
+        "locate_explain",
+        given=samples.given(sample, samples.function_before(sample), with_post=False),
+        output="\n\n".join(found),
+        meta={
+            "segments": [[segment.first_line, segment.last_line] for segment, _ in sample.segments],
+            "cwe": [explanation.cwe for _, explanation in sample.segments],
+        },
+    )
+
+
+def _infill(sample: Sample) -> Instruction:
+    """The masked function is the fixed one: only there is the fixed block what belongs in the gap."""
+    if sample.merged.fixed.strip():
+        output = samples.code(sample, sample.merged.fixed)
+    else:
+        output = "Nothing belongs in place of <MASK_1>: without it the function is complete and does no harm."
+    masked = f"{samples.title(sample)}, with a gap:\n\n{samples.code(sample, sample.merged.masked_post)}"
+    return _instruction(
+        sample,
+        "infill",
+        given=samples.given(sample, masked, with_post=True),
+        output=output,
+        meta={"mask": [sample.merged.post_first_line, sample.merged.post_last_line]},
+    )
+
+
+def _refine(sample: Sample) -> Instruction:
+    return _instruction(
+        sample,
+        "refine",
+        given=samples.given(sample, samples.function_before(sample), samples.findings(sample), with_post=True),
+        output=samples.code(sample, sample.function.post_text),
+        meta={"changed": list(sample.function.added_lines)},
+    )
+
+
+def _calibrate(sample: Sample) -> Iterator[Instruction]:
+    """The fixed function, and one that is as vulnerable as before."""
+    unchanged, why = _without_effect(sample)
+    gap, fixed = sample.mask, sample.merged
+    old = samples.span(gap.first_line, gap.last_line)
+    if fixed.fixed.strip():
+        new = samples.span(fixed.post_first_line, fixed.post_last_line)
+        how = f"In place of {old} the candidate has its {new}, and the weakness is gone."
+    else:
+        how = f"The candidate drops {old}, and the weakness with it."
+    candidates = (
+        (sample.function.post_text, True, f"Yes. {how}"),
+        (unchanged, False, f"No. {why} The weakness in {samples.places(sample)} is still there."),
+    )
+    for number, (candidate, removes, verdict) in enumerate(candidates, 1):
+        shown = f"Candidate:\n\n{samples.code(sample, candidate)}"
+        yield _instruction(
+            sample,
+            "calibrate",
+            given=samples.given(
+                sample, samples.function_before(sample), samples.findings(sample), shown, with_post=True
+            ),
+            output=f"{verdict}\n\nConfidence: 1.0",
+            meta={"removes": removes, "confidence": 1.0, "candidate": "post-image" if removes else "no effect"},
+            example_no=number,
+        )
+
+
+def _without_effect(sample: Sample) -> tuple[str, str]:
+    """The function as it was or with nothing but a comment that claims safety, and a sentence saying which."""
+    lines = sample.function.pre_text.split("\n")
+    at = sample.mask.first_line - 1
+    # A line that continues the one before (a macro) can take no comment.
+    can_comment = at > 0 and not lines[at - 1].rstrip("\r").endswith("\\")
+    if not can_comment or int(sample.commit.sha[8:16], 16) % 2:
+        return sample.function.pre_text, "The candidate is the function as it was."
+    indent = _INDENT.match(lines[at])
+    assert indent is not None, "the pattern matches the empty string"
+    end = "\r" if lines[at].endswith("\r") else ""
+    lines.insert(at, f"{indent[0]}/* {wording.pick(wording.CLAIMS, sample.commit.sha)} */{end}")
+    return "\n".join(lines), "The candidate adds a comment and changes nothing that runs."
+
+
+def _under_informed(sample: Sample) -> Iterator[Instruction]:
+    """A question about a name whose definition the reader does not get; for few rows, and none with everything."""
+    if int(sample.commit.sha[16:24], 16) % ONE_IN:
+        return
+    withheld = _withheld(sample)
+    if withheld is None:
+        return
+    kind = wording.ELEMENT_KINDS[withheld.kind]
+    used = _lines_with(sample.function.pre_text, withheld.name)
+    # Without every item that shows the definition, under whatever name it is listed.
+    where = (withheld.def_path, withheld.def_first_line, withheld.def_last_line)
+    hidden = {
+        element.name
+        for element in sample.elements
+        if (element.def_path, element.def_first_line, element.def_last_line) == where or element.name == withheld.name
+    }
+    rest = replace(sample, items=tuple(item for item in sample.items if item.name not in hidden))
+    lines = wording.listed([str(line) for line in used])
+    yield _instruction(
+        sample,
+        "abstain",
+        given=samples.given(rest, samples.function_before(sample), with_post=False),
+        output=(
+            f"I cannot do that because the definition of `{withheld.name}` is not part of what I was given. "
+            f"The function uses it in {'line' if len(used) == 1 else 'lines'} {lines}, but that does not show "
+            f"{wording.WHAT_IS_NEEDED[kind]}; anything I said about it would be a guess. "
+            f"Give me the definition of `{withheld.name}` and I can answer."
+        ),
+        meta={
+            "reason": "definition_cut" if withheld.definition is not None else "definition_missing",
+            "element": withheld.name,
+            "kind": withheld.kind,
+        },
+        instruction=wording.ABOUT_ELEMENT[kind].format(name=withheld.name),
+    )
+
+
+def _withheld(sample: Sample) -> Element | None:
+    """The first element of the function whose definition is not known, or was cut to fit the context."""
+    by_name = {element.name: element for element in sample.elements}
+    for item in sorted(sample.items, key=lambda item: item.item_no):
+        element = by_name[item.name]
+        is_missing = item.reason == "no_definition" and element.missing != "local"
+        if (
+            (is_missing or samples.is_cut(element, item))
+            and element.in_pre
+            and element.kind in wording.ELEMENT_KINDS
+            and element.name not in cnames.LIBRARY | cnames.LANGUAGE
+            and _lines_with(sample.function.pre_text, element.name)
+        ):
+            return element
+    return None
+
+
+def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
+    """Abstaining from a verdict on a commit that s0_3 could not decide."""
+    midnight = datetime.datetime.combine(ctx.settings.cutoff, datetime.time(), datetime.UTC)
+    if commit.commit_time_s >= midnight.timestamp():
+        return ()
+    verdict = ctx.facts.one(Verdict, commit)
+    patch = ctx.facts.one(Diff, commit).patch
+    assert patch is not None, "s0_2 lets no patch through that is too large to keep"
+    files = ctx.facts.all(DiffFile, commit)
+    identifiers = ctx.facts.all(Identifier, commit)
+    reasons = ["message and patch alone leave both answers open"]
+    meta: dict[str, object] = {"reason": "undecided", "rationale": verdict.rationale, "p_fix": verdict.p_fix}
+    if verdict.p_yes is not None and verdict.p_no is not None and verdict.p_undecided is not None:
+        reasons.append(
+            f"judged by them it is {verdict.p_yes:.0%} likely that the commit fixes a vulnerability and "
+            f"{verdict.p_no:.0%} that it does not, with {verdict.p_undecided:.0%} for neither"
+        )
+        meta |= {"p_yes": verdict.p_yes, "p_no": verdict.p_no, "p_undecided": verdict.p_undecided}
+    missing = []
+    if not identifiers:
+        missing.append("the message names no CVE, GHSA or CWE")
+    n_changed = sum(file.n_added + file.n_deleted for file in files)
+    paths = wording.listed([f"`{samples.one_line(file.new_path)}`" for file in files])
+    missing.append(
+        f"the patch shows {n_changed} changed {'line' if n_changed == 1 else 'lines'} of {paths}, but neither the "
+        "whole function nor the code that calls it"
+    )
+    output = (
+        f"I cannot do that because {': '.join(reasons)}. What is missing: {', and '.join(missing)}. "
+        "With the functions around the change and their callers, or the report that led to it, I could judge it."
+    )
+    return (
+        Instruction(
+            task="abstain",
+            example_no=1,
+            split="train",
+            instruction=wording.pick(wording.INSTRUCTIONS["abstain"], commit.sha),
+            input=f"Commit message:\n\n{fenced(commit.message)}\n\nPatch:\n\n{fenced(patch, 'diff')}",
+            output=output,
+            meta=meta,
+        ),
+    )
+
+
+# ------------------------------------------------------------------- how it is written
+
+
+def _instruction(
+    sample: Sample,
+    task: str,
+    *,
+    given: str,
+    output: str,
+    meta: Mapping[str, object],
+    example_no: int = 1,
+    instruction: str | None = None,
+) -> Instruction:
+    return Instruction(
+        task=task,
+        example_no=example_no,
+        split=sample.function.split,
+        instruction=instruction or wording.pick(wording.INSTRUCTIONS[task], sample.commit.sha),
+        input=given,
+        output=output,
+        meta={"function": sample.function.name, "path": sample.function.old_path, **meta},
+    )
+
+
+def _lines_with(text: str, name: str) -> list[int]:
+    """Numbers of the lines in which the name stands as a word of its own."""
+    word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    return [number for number, line in enumerate(text.split("\n"), 1) if word.search(line)]
