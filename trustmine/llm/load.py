@@ -11,13 +11,18 @@ from trustmine.llm.local import LocalEngine, Progress
 KnownHash = Callable[[Path, int, int], str | None]  # path, size_bytes, mtime_ns -> sha256, if known
 
 
+def model_path(settings: Settings) -> Path:
+    """The model file of the settings, else the built-in one. Raises ModelError if that is not installed."""
+    return resources.built_in_model() if settings.model is None else Path(settings.model).expanduser().absolute()
+
+
 def open_engine(settings: Settings, known_hash: KnownHash | None = None, progress: Progress | None = None) -> Engine:
-    """The model file of the settings, else the built-in one, ready to answer.
+    """An engine with the model of the settings, ready to answer.
 
     `known_hash` spares hashing a file again that has not changed; `progress`
     is told of bytes hashed. Raises ModelError.
     """
-    path = resources.built_in_model() if settings.model is None else Path(settings.model).expanduser().absolute()
+    path = model_path(settings)
     known = None
     if known_hash is not None and path.is_file():
         stat = path.stat()
