@@ -1,6 +1,6 @@
 """Commits, patches, blobs and trees of a git repository; the only user of pygit2.
 
-Patches are byte for byte what `git show --format= SHA` of git 2.39 or later
+Patches are byte for byte what `git show --format= SHA` of git 2.39
 prints with no configuration but the repository's attributes. libgit2 alone
 does not get there; this module mends
 
