@@ -1,6 +1,6 @@
 """Commits, patches, blobs and trees of a git repository; the only user of pygit2.
 
-Patches are byte for byte what `git show --format= SHA` of git 2.39 or later
+Patches are byte for byte what `git show --format= SHA` of git 2.39
 prints with no configuration but the repository's attributes. libgit2 alone
 does not get there; this module mends
 
@@ -78,6 +78,7 @@ class GitRepo:
         self._work_tree = str(Path(repo.workdir).absolute()) if repo.workdir else None
         common = Path(self.path, "commondir")  # there in a linked worktree
         self._common = Path(self.path, os.fsdecode(common.read_bytes().strip())) if common.exists() else Path(self.path)
+        self._has_attributes = self._work_tree is not None or (self._common / "info" / "attributes").exists()
         self._diff_tree: gitcli.DiffTree | None = None
         self._n_digits = 0
         self._abbreviated = functools.lru_cache(4096)(self._abbreviate)
@@ -270,13 +271,12 @@ class GitRepo:
         statuses = {delta.status for delta in diff.deltas}
         if not statuses <= _CHANGES.keys() or {DeltaStatus.ADDED, DeltaStatus.DELETED} <= statuses:
             return False
-        has_attributes = self._work_tree is not None or (self._common / "info" / "attributes").exists()
         for number, patch in enumerate(diff, 1):
             if patch is None:
                 return False
             delta, is_binary = patch.delta, bool(patch.delta.is_binary)
             old, new = _side(delta.old_file), _side(delta.new_file)
-            if has_attributes and self._repo.get_attr(new.path, "diff") is not None:
+            if self._has_attributes and self._repo.get_attr(new.path, "diff") is not None:
                 return False
             if delta.old_file.size + delta.new_file.size >= _LARGE_BYTES:
                 return False

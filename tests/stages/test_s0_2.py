@@ -71,8 +71,10 @@ def test_first_reason_in_order_counts() -> None:
 
 @pytest.mark.parametrize(
     ("path", "passes"),
-    [("a.c", True), ("d/a.cc", True), ("a.b.cpp", True), ("a.h", True), ("ä b.c", True), ("a.C", False), ("a.H", False)]
-    + [("a.cxx", False), ("a.hpp", False), ("c", False), ("a.c/Makefile", False), ("a.c.orig", False), ("a.cs", False)],
+    [
+        *((path, True) for path in ("a.c", "d/a.cc", "a.b.cpp", "a.h", "ä b.c")),
+        *((path, False) for path in ("a.C", "a.H", "a.cxx", "a.hpp", "c", "a.c/Makefile", "a.c.orig", "a.cs")),
+    ],
 )
 def test_extension_is_compared_as_written(path: str, passes: bool) -> None:
     assert isinstance(run(PATCH, replace(FILE, new_path=path)), Advance) == passes
