@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from datasette import handle_exception
 from datasette.app import Datasette
 from datasette.database import Database
 from datasette.plugins import pm
@@ -60,6 +61,9 @@ def site(db: Path) -> Any:
     connect(db, read_only=True).close()  # says what is wrong with the file, if anything
     if not pm.is_registered(links):
         pm.register(links)
+    # Where rich is installed, datasette prints a traceback with all local variables
+    # for every mistake in somebody's SQL. The page says what was wrong; that will do.
+    handle_exception.rich = None
     datasette = Datasette(
         files=[],
         metadata=metadata(db),
