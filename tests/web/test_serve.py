@@ -170,6 +170,7 @@ def test_sql_that_writes_is_refused(site: Site, sql: str) -> None:
     before = site.db.read_bytes()
     with pytest.raises(urllib.error.HTTPError) as refused:
         site.get(f"{DATABASE}", sql=sql)
+    assert refused.value.code == 400
     with refused.value as answer:
         assert re.search(rb"must be a SELECT|may not contain|one statement|readonly|near", answer.read())
     assert site.db.read_bytes() == before

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from datasette import handle_exception
 from datasette.app import Datasette
 from datasette.database import Database
 from datasette.plugins import pm
@@ -63,7 +62,7 @@ def site(db: Path) -> Any:
         pm.register(links)
     # Where rich is installed, datasette prints a traceback with all local variables
     # for every mistake in somebody's SQL. The page says what was wrong; that will do.
-    handle_exception.rich = None
+    pm.get_plugin("datasette.handle_exception").rich = None
     datasette = Datasette(
         files=[],
         metadata=metadata(db),
