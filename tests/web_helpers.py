@@ -47,7 +47,7 @@ def make_db(path: Path, rows: Iterable[Row]) -> sqlite3.Connection:
     """A new database at `path`, in WAL mode, with these commits in this order; the open connection."""
     conn = sqlite3.connect(path, isolation_level=None)
     conn.execute("PRAGMA journal_mode = WAL")
-    conn.executescript(resources.schema())
+    conn.executescript(f"PRAGMA synchronous = OFF; BEGIN; {resources.schema()} COMMIT;")
     conn.execute("PRAGMA foreign_keys = ON")
     conn.execute("BEGIN")
     for row in rows:

@@ -83,10 +83,10 @@ def examples(
         values,
     )
     present, source = None, None
-    for commit_id, repo, sha, *columns in found:
+    for commit_id, repo, sha, task, example_no, part, instruction, given, output, meta in found:
         if source is None or commit_id != present:
             present, source = commit_id, _provenance(conn, commit_id, repo, sha, recipes)
-        yield Example(*columns, source=source)
+        yield Example(task, example_no, part, instruction, given, output, meta, source)
 
 
 def _provenance(

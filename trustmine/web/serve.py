@@ -60,6 +60,9 @@ def site(db: Path) -> Any:
     connect(db, read_only=True).close()  # says what is wrong with the file, if anything
     if not pm.is_registered(links):
         pm.register(links)
+    # Where rich is installed, datasette prints a traceback with all local variables
+    # for every mistake in somebody's SQL. The page says what was wrong; that will do.
+    pm.get_plugin("datasette.handle_exception").rich = None
     datasette = Datasette(
         files=[],
         metadata=metadata(db),

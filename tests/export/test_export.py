@@ -1,0 +1,245 @@
+"""Exports read back equal, and the same database gives the same bytes."""
+
+import hashlib
+import json
+import random
+import sqlite3
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from web_helpers import HOSTILE, MODEL_SHA256, SAMPLES, TASKS, Row, make_db
+
+from trustmine.errors import TrustmineError
+from trustmine.export import FORMATS, export
+
+PREFIX = {"alpaca": ".json", "messages": ".jsonl"}
+
+
+def _db(path: Path, rows: tuple[Row, ...] = SAMPLES) -> sqlite3.Connection:
+    make_db(path, rows).close()
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+
+
+def _read(folder: Path, format: str, split: str) -> list[dict[str, str]]:
+    text = (folder / f"{split}{PREFIX[format]}").read_bytes().decode("utf-8")
+    if format == "alpaca":
+        return json.loads(text)  # type: ignore[no-any-return]
+    return [json.loads(line) for line in text.splitlines()]  # splitlines: no text may hold a line end of any kind
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_instruction_is_read_back_as_stored_with_its_origin(tmp_path: Path, format: str) -> None:
+    conn = _db(tmp_path / "t.db")
+    export(conn, tmp_path / "out", format)
+    found = [row for split in ("train", "bench") for row in _read(tmp_path / "out", format, split)]
+    stored = conn.execute(
+        "SELECT sha, task, split, instruction, input, output, meta FROM instructions JOIN commits ON id = commit_id"
+    )
+    asked = {
+        "alpaca": lambda r: (r["instruction"], r["input"], r["output"]),
+        "messages": lambda r: tuple(m["content"] for m in r["messages"]),
+    }[format]
+    shape = {"alpaca": lambda i, n, o: (i, n, o), "messages": lambda i, n, o: (f"{i}\n\n{n}", o)}[format]
+    assert sorted((r["commit"], r["task"], r["split"], *asked(r), r["meta"]) for r in found) == sorted(
+        (sha, task, split, *shape(i, n, o), meta) for sha, task, split, i, n, o, meta in stored
+    )
+    assert len({row["id"] for row in found}) == len(found) == 18
+    assert all(HOSTILE in str(asked(row)[-1]) for row in found)
+    if format == "messages":
+        assert all([m["role"] for m in row["messages"]] == ["user", "assistant"] for row in found)
+
+
+def test_each_row_leads_to_its_recipes_models_prompts_and_answers(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db")
+    export(conn, tmp_path / "out", "alpaca")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    for row in _read(tmp_path / "out", "alpaca", "train"):
+        assert (row["cve"], row["cwe"]) == ("CVE-2023-0001 CVE-2023-0002 CVE-2023-0003", "CWE-787")
+        recipes = {stage: manifest["recipes"][hash] for stage, hash in manifest["made_by"][row["made_by"]].items()}
+        assert list(recipes) == sorted(recipes) and len(recipes) == 11
+        assert manifest["models"][recipes["s3_2"]["model"]]["name"] == "tiny <b>model</b>"
+        assert manifest["prompts"]["explain"] == list(recipes["s3_2"]["content"]["prompts"].values())
+        for request in row["requests"].split():
+            stage, hash = request.split(":")
+            call = conn.execute(
+                "SELECT sha FROM llm_calls JOIN commits ON id = commit_id WHERE stage = ? AND request_hash = ?",
+                (stage, hash),
+            )
+            assert call.fetchall() == [(row["commit"],)]
+        assert [request.split(":")[0] for request in row["requests"].split()] == [
+            "s0_3",
+            "s1_2",
+            "s2_1",
+            "s3_1",
+            "s3_2",
+        ]
+        assert all(isinstance(value, str) for value in row.values())
+    assert manifest["repos"]["zlib"]["refs"] == {"HEAD": hashlib.sha1(b"zlib").hexdigest()}
+    assert list(manifest["models"]) == [MODEL_SHA256]
+
+
+def test_the_manifest_states_size_hash_and_counts_of_every_file(tmp_path: Path) -> None:
+    made = export(_db(tmp_path / "t.db"), tmp_path / "out", "messages")
+    assert set(_bytes(tmp_path / "out")) == {"train.jsonl", "bench.jsonl", "manifest.json", "README.md"}
+    assert (tmp_path / "out" / "manifest.json").read_text() == made.to_json()
+    for name, file in made.files.items():
+        data = (tmp_path / "out" / name).read_bytes()
+        assert (file.size_bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert file.n_rows == data.count(b"\n") == sum(made.counts[file.split].values())
+    assert made.counts == {"train": dict.fromkeys(sorted(TASKS), 2), "bench": dict.fromkeys(sorted(TASKS), 1)}
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert 'data_files={"train": "train.jsonl", "bench": "bench.jsonl"}' in card
+    assert "| locate | 2 | 1 |" in card
+
+
+def test_no_path_or_password_of_this_machine_gets_out(tmp_path: Path) -> None:
+    export(_db(tmp_path / "t.db"), tmp_path / "out", "alpaca")
+    everything = b"".join(_bytes(tmp_path / "out").values())
+    assert b"https://example.org/zlib.git" in everything
+    assert b"secret" not in everything
+    assert b"/somewhere/" not in everything
+    assert str(tmp_path).encode() not in everything
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from(sorted(FORMATS)))
+def test_rows_put_in_in_any_order_give_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, mixer: random.Random, format: str
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    shuffled = list(SAMPLES)
+    mixer.shuffle(shuffled)
+    for name, rows in (("a", SAMPLES), ("b", tuple(shuffled)), ("c", SAMPLES)):
+        conn = _db(folder / f"{name}.db", rows)
+        export(conn, folder / name, format)
+        conn.close()
+    assert _bytes(folder / "a") == _bytes(folder / "b") == _bytes(folder / "c")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(), min_size=3, max_size=3), st.sampled_from(sorted(FORMATS)))
+def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, texts: list[str], format: str) -> None:
+    folder = tmp_path_factory.mktemp("text")
+    conn = make_db(folder / "t.db", [Row("r", "x", "s4", "done")])
+    conn.execute("UPDATE instructions SET instruction = ?, input = ?, output = ?", texts)
+    export(conn, folder / "out", format, tasks=["infill"])
+    (row,) = _read(folder / "out", format, "train")
+    if format == "alpaca":
+        assert [row["instruction"], row["input"], row["output"]] == texts
+    else:
+        asked = f"{texts[0]}\n\n{texts[1]}" if texts[1] else texts[0]
+        assert [m["content"] for m in row["messages"]] == [asked, texts[2]]  # type: ignore[index]
+    conn.close()
+
+
+def test_an_undecided_commit_is_exported_though_it_has_no_function(tmp_path: Path) -> None:
+    conn = make_db(tmp_path / "t.db", [Row("r", "x", "s0_2", "rejected", "undecided")])
+    conn.execute(
+        "INSERT INTO instructions VALUES (1, 'abstain', 1, 'train', 'i', '', 'I cannot do that because', '{}')"
+    )
+    export(conn, tmp_path / "out", "messages")
+    (row,) = _read(tmp_path / "out", "messages", "train")
+    assert (row["path"], row["function"], row["requests"]) == ("", "", "")
+    assert row["messages"][0]["content"] == "i"  # type: ignore[index]
+
+
+def test_tasks_and_split_choose_what_is_written(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    made = export(
+        _db(tmp_path / "t.db"),
+        tmp_path / "out",
+        "alpaca",
+        ["infill", "refine"],
+        "train",
+        lambda done, total: seen.append((done, total)),
+    )
+    assert made.counts == {"train": {"infill": 2, "refine": 2}}
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    order = [(r["repo"], r["commit"], r["task"]) for r in _read(tmp_path / "out", "alpaca", "train")]
+    assert order == sorted(order)
+
+
+def test_an_earlier_export_is_replaced_whole(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db")
+    export(conn, tmp_path / "out", "alpaca")
+    (tmp_path / "out" / "train.json.part").write_text("left by a killed export")
+    export(conn, tmp_path / "out", "messages", split="bench")
+    assert set(_bytes(tmp_path / "out")) == {"bench.jsonl", "manifest.json", "README.md"}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "README.md", "train.json", "manifest.json", "sub"])
+def test_a_folder_with_other_things_is_left_as_it_is(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if name == "sub":
+        (out / name).mkdir()
+    else:
+        (out / name).write_text('{"files": ["train.json"]}')
+    with pytest.raises(TrustmineError, match="not of an earlier export"):
+        export(_db(tmp_path / "t.db"), out, "alpaca")
+    assert [p.name for p in out.iterdir()] == [name]
+
+
+def test_a_manifest_cannot_claim_files_that_no_export_writes(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db")
+    export(conn, tmp_path / "out", "alpaca")
+    manifest = tmp_path / "out" / "manifest.json"
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    manifest.write_text(json.dumps({"kind": "trustmine export", "files": {"thesis.tex": {}, "../t.db": {}}}))
+    with pytest.raises(TrustmineError, match=r"thesis\.tex"):
+        export(conn, tmp_path / "out", "alpaca")
+    assert (tmp_path / "out" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"format": "csv"}, "format 'csv'"),
+        ({"format": "alpaca", "tasks": ["sing"]}, "task 'sing'"),
+        ({"format": "alpaca", "split": "test"}, "split 'test'"),
+    ],
+)
+def test_what_does_not_exist_is_named_before_anything_is_written(
+    tmp_path: Path, arguments: dict[str, str], said: str
+) -> None:
+    with pytest.raises(TrustmineError, match=said):
+        export(_db(tmp_path / "t.db"), tmp_path / "out", **arguments)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_export_is_said_and_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(TrustmineError, match="no instructions"):
+        export(_db(tmp_path / "t.db", (Row("r", "x"),)), tmp_path / "out", "alpaca")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_sees_one_state_of_the_database_while_workers_write(tmp_path: Path) -> None:
+    writer = make_db(tmp_path / "t.db", SAMPLES)
+    reader = sqlite3.connect(f"{(tmp_path / 't.db').as_uri()}?mode=ro", uri=True)
+
+    def disturb(done: int, total: int) -> None:
+        if done == 1:
+            writer.execute("DELETE FROM instructions")
+
+    made = export(reader, tmp_path / "out", "alpaca", progress=disturb)
+    assert sum(file.n_rows for file in made.files.values()) == 18
+    assert writer.execute("SELECT count(*) FROM instructions").fetchone() == (0,)
+    assert not reader.in_transaction
+
+
+def test_memory_stays_flat_however_much_is_written(tmp_path: Path) -> None:
+    conn = make_db(tmp_path / "t.db", [Row("r", str(i), "s4", "done", message="m") for i in range(40)])
+    conn.execute("UPDATE instructions SET input = ?", ("x" * 100_000,))  # 24 MB in all
+    tracemalloc.start()
+    made = export(conn, tmp_path / "out", "messages")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.files["train.jsonl"].size_bytes > 24_000_000
+    assert peak < 5_000_000
