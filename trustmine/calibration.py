@@ -77,6 +77,9 @@ def estimate(rows: Sequence[Mapping[str, float]], undecided_share: float) -> tup
     The contextual prior is the mean of p(yes) and p(no) over the batch, both
     renormalised to exclude "cannot decide", and the offset is its log odds: a
     row is as likely yes as no where it leans to yes as much as the batch does.
+    Means of probabilities, as in the paper, and not of log odds, because one
+    extreme row moves them by at most 1/n; on 50 rows of curl with SmolLM2-135M
+    both gave the same offset to 0.01 and the same labels.
     The scale stays 1: a batch without labels says nothing about it. The share
     of rows above the cutoff is undecided_share, rounded down, ties left out.
     Raises ValueError without rows.

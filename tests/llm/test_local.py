@@ -154,17 +154,9 @@ def test_label_probabilities_equal_an_evaluation_of_whole_sequences() -> None:
     # Prefixes, so that their handling is tested against the model as well.
     assert sequences["no idea"][: len(sequences["no"])] == sequences["no"]
 
-    whole = llama_cpp.Llama(
-        str(built_in_model()),
-        n_ctx=256,
-        logits_all=True,
-        n_threads=1,
-        n_threads_batch=1,
-        flash_attn=False,
-        type_k=0,
-        type_v=0,
-        verbose=False,
-    )
+    plain = {"flash_attn": False, "type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
+    threads = {"n_threads": 1, "n_threads_batch": 1}
+    whole = llama_cpp.Llama(str(built_in_model()), n_ctx=256, logits_all=True, verbose=False, **plain, **threads)
     logprobs = {}
     for label, tokens in sequences.items():
         whole.reset()
@@ -241,19 +233,19 @@ def test_a_seed_gives_one_text_and_other_seeds_others() -> None:
 
 
 def test_what_does_not_fit_in_the_context_is_not_cut() -> None:
-    asked = engine()
-    n_prompt = ask(question("word " * 1950, max_tokens=1)).n_prompt
-    n_left = asked.info.n_ctx - n_prompt
-    asked.submit(3, question("word " * 1950, max_tokens=n_left + 1))
-    [(ticket, answer)] = asked.poll()
+    small = LocalEngine.open(built_in_model(), n_ctx=256, n_threads=1, known_sha256="0")
+    n_prompt = ask(question("word " * 220, max_tokens=1), small).n_prompt
+    n_left = 256 - n_prompt
+    assert n_left > 1
+    small.submit(3, question("word " * 220, max_tokens=n_left + 1))
+    [(ticket, answer)] = small.poll()
     assert ticket == 3
     assert isinstance(answer, ContextOverflow)
     assert str(n_prompt) in str(answer)
     # This fits to the last token.
-    asked.submit(4, question("word " * 1950, max_tokens=n_left, grammar='root ::= "a"{1900}'))
-    [(_, answer)] = asked.poll()
-    assert not isinstance(answer, ContextOverflow)
-    assert (answer.finish_reason, answer.n_prompt + answer.n_completion) == ("length", asked.info.n_ctx)
+    full = ask(question("word " * 220, max_tokens=n_left, grammar='root ::= "a"{1900}'), small)
+    assert (full.finish_reason, full.n_prompt + full.n_completion) == ("length", 256)
+    small.close()
 
 
 def test_answers_come_back_under_their_tickets() -> None:

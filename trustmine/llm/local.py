@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 # llama.cpp's defaults: with SmolLM2-135M on 2 cores 2048 at once prefill no faster than 512.
 _N_BATCH, _N_UBATCH = 2048, 512
 # Candidates shown to a grammar before the whole vocabulary is: of 49,152
-# tokens it takes 4 to 8 ms, of 64 less than 0.1 ms (2 cores).
+# tokens it takes 3 to 8 ms, of 64 about 0.1 ms (2 cores).
 _SHORTLIST = 64
 _CHUNK_BYTES = 1 << 20
 
@@ -347,7 +347,7 @@ class _Context:
         if not on_gpu:
             # On CPU the usual kernels round by how many tokens come at once: one and the same prompt, whole or
             # after a cached prefix, had log-probabilities 0.6 apart (SmolLM2-135M). These two make them equal to
-            # the last bit, for at most a tenth of the prefill speed.
+            # the last bit, for about a tenth of the prefill speed.
             params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
             params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
         _errors = []
