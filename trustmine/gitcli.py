@@ -1,4 +1,4 @@
-"""The git program: for network work, and for the patches that libgit2 gets wrong.
+"""The git program: for network work, the order of histories, and the patches that libgit2 gets wrong.
 
 Promises: arguments are lists, never a shell; nothing that a repository says
 (configuration, attributes, hooks, replace refs) runs a program or changes
@@ -13,8 +13,9 @@ import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from trustmine.errors import RepositoryError
 
@@ -51,6 +52,7 @@ def _environment(*, network: bool) -> dict[str, str]:
         "GIT_ALLOW_PROTOCOL": "none",  # a partial clone must not fetch what is missing
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_GRAFT_FILE": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_NO_REPLACE_OBJECTS": "1",
@@ -84,6 +86,27 @@ def abbreviation(git_dir: str, sha: str) -> int:
             f"Try: git --git-dir {git_dir} fsck",
         )
     return min(map(len, names))
+
+
+def history(git_dir: str, tips: Sequence[str], hide: Sequence[str]) -> Iterator[str]:
+    """SHAs reachable from `tips` but not from `hide`, parents before children. Raises LookupError with git's words."""
+    command = [*_command(git_dir, None), "rev-list", "--topo-order", "--reverse", "--stdin"]
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as errors:
+        asked.write("".join([f"{sha}\n" for sha in tips] + [f"^{sha}\n" for sha in hide]).encode())
+        asked.seek(0)
+        process = subprocess.Popen(
+            command, env=_environment(network=False), stdin=asked, stdout=subprocess.PIPE, stderr=errors
+        )
+        try:
+            if process.stdout is None:
+                raise RuntimeError("git rev-list was started without a pipe")
+            for line in process.stdout:
+                yield line.decode("ascii").rstrip("\n")
+            if process.wait():
+                errors.seek(0)
+                raise LookupError(errors.read().decode(errors="replace").strip())
+        finally:
+            _stop(process, errors)
 
 
 class DiffTree:
@@ -133,12 +156,13 @@ class DiffTree:
         return self._errors.read().decode(errors="replace").strip() or "git diff-tree gave no answer"
 
 
-def _stop(process: "subprocess.Popen[bytes]", errors: object) -> None:
+def _stop(process: "subprocess.Popen[bytes]", errors: IO[bytes]) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout, errors):
-        with contextlib.suppress(OSError):
-            pipe.close()  # type: ignore[union-attr,attr-defined]
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # unsent bytes to a process that is gone
+                pipe.close()
 
 
 def clone_bare(url: str, folder: str | Path) -> None:
@@ -153,7 +177,9 @@ def clone_bare(url: str, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as part:
         work = Path(part) / "clone"
         arguments = ["clone", "--bare", "--quiet", "--template=", "--", url, str(work)]
-        _network(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], f"Cannot clone {without_password(url)}", url)
+        _network(
+            ["git", "-c", f"core.hooksPath={os.devnull}", *arguments], f"Cannot clone {without_password(url)}", url
+        )
         shutil.move(work, target)
 
 
@@ -184,7 +210,6 @@ def _network(command: list[str], what: str, url: str | None) -> str:
             words = words.replace(url, without_password(url))
         raise RepositoryError(what, f"git: {words}", "Check the address, the network and your access rights")
     return done.stdout.decode(errors="replace")
-
 
 
 def without_password(url: str) -> str:

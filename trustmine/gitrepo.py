@@ -12,7 +12,11 @@ and asks one long-lived `git diff-tree` for the patches that libgit2 would
 compute in another way: those with added and deleted files at once (rename
 detection uses other fingerprints), files with a `diff` attribute, blobs with
 form feeds (trimmed off context lines by libgit2), and very large files (which
-git streams). Figures: docs/patches.md.
+git streams). The order of a history comes from `git rev-list`: libgit2 refuses
+commits with malformed dates, of which old histories have some.
+
+Compared with `git log -p` of git 2.39.5 on random commits: no patch differed
+of 3,000 of curl (15 asked of git) and 999 of gpac (12 asked of git).
 
 Nothing that a repository contains runs a program. Configuration and attribute
 files outside the repository are not read. Importing this module sets
@@ -27,7 +31,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pygit2
-from pygit2.enums import ConfigLevel, DeltaStatus, DiffOption, FileMode, ObjectType, RepositoryOpenFlag, SortMode
+from pygit2.enums import ConfigLevel, DeltaStatus, DiffOption, FileMode, ObjectType, RepositoryOpenFlag
 
 from trustmine import gitcli, patchtext, text
 from trustmine.errors import RepositoryError
@@ -39,7 +43,7 @@ fetch = gitcli.fetch
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _LARGE_BYTES = 8 << 20  # blobs from this size on (before and after together) are left to git, which streams
-_CACHE_BYTES = 64 << 20  # libgit2's cache of objects, per process
+_CACHE_BYTES = 128 << 20  # libgit2's cache of objects, per process
 _CACHED_OBJECT_BYTES = 1 << 20  # largest blob or tree that goes into it
 
 # Hashes are git's to check; re-hashing every object read halves the speed. With blobs and
@@ -74,6 +78,7 @@ class GitRepo:
         self._work_tree = str(Path(repo.workdir).absolute()) if repo.workdir else None
         common = Path(self.path, "commondir")  # there in a linked worktree
         self._common = Path(self.path, os.fsdecode(common.read_bytes().strip())) if common.exists() else Path(self.path)
+        self._has_attributes = self._work_tree is not None or (self._common / "info" / "attributes").exists()
         self._diff_tree: gitcli.DiffTree | None = None
         self._n_digits = 0
         self._abbreviated = functools.lru_cache(4096)(self._abbreviate)
@@ -85,7 +90,10 @@ class GitRepo:
         if not folder.exists():
             raise RepositoryError("There is no such folder", str(folder), "Check the path")
         try:
-            return cls(pygit2.Repository(str(folder), RepositoryOpenFlag.NO_SEARCH))
+            repo = pygit2.Repository(str(folder), RepositoryOpenFlag.NO_SEARCH)
+            if repo.workdir and _has_no_worktree(repo):
+                repo = pygit2.Repository(repo.path, RepositoryOpenFlag.NO_SEARCH | RepositoryOpenFlag.BARE)
+            return cls(repo)
         except _UNREADABLE as error:
             words = str(error)
             if "objectformat" in words or "object format" in words:
@@ -114,7 +122,7 @@ class GitRepo:
     def url(self) -> str | None:
         """remote.origin.url without user name and password; None if there is none."""
         try:
-            url = self._repo.config["remote.origin.url"]
+            url = self._repo.config["remote.origin.url"] or ""
         except _UNREADABLE:
             return None
         return gitcli.without_password(url) or None
@@ -171,21 +179,15 @@ class GitRepo:
         push, gc) are ignored. Raises RepositoryError at a missing or damaged object.
         """
         boundary = self._boundary()
-        sha = ""
+        present = [sha for sha in hide if self.has(sha)]
         try:
-            walker = self._repo.walk(None, SortMode.TOPOLOGICAL | SortMode.REVERSE)
-            for sha in tips:
-                walker.push(sha)
-            for sha in hide:
-                if self.has(sha):
-                    walker.hide(sha)
-            for commit in walker:
-                sha = str(commit.id)
+            for sha in gitcli.history(self.path, tips, present) if tips else ():
                 yield _header(sha, self._read("commit", sha), sha in boundary)
-        except _UNREADABLE as error:
-            hint = f"git -C {self.path} fsck, then fetch or clone again"
+        except LookupError as error:
             raise RepositoryError(
-                "The history cannot be read to its end", f"{self.path}, at {sha[:10]}: {error}", hint
+                f"The history of {self.path} cannot be read to its end",
+                str(error),
+                f"See: git -C {self.path} fsck; then fetch the missing objects or clone again",
             ) from error
 
     def _read(self, kind: str, oid: str) -> bytes:
@@ -269,11 +271,12 @@ class GitRepo:
         statuses = {delta.status for delta in diff.deltas}
         if not statuses <= _CHANGES.keys() or {DeltaStatus.ADDED, DeltaStatus.DELETED} <= statuses:
             return False
-        has_attributes = self._work_tree is not None or (self._common / "info" / "attributes").exists()
         for number, patch in enumerate(diff, 1):
-            delta = patch.delta
+            if patch is None:
+                return False
+            delta, is_binary = patch.delta, bool(patch.delta.is_binary)
             old, new = _side(delta.old_file), _side(delta.new_file)
-            if has_attributes and self._repo.get_attr(new.path, "diff") is not None:
+            if self._has_attributes and self._repo.get_attr(new.path, "diff") is not None:
                 return False
             if delta.old_file.size + delta.new_file.size >= _LARGE_BYTES:
                 return False
@@ -283,17 +286,17 @@ class GitRepo:
             if hunks and self._has_form_feed(old):
                 return False
             abbreviated = self._abbreviated(old.oid), self._abbreviated(new.oid)
-            builder.add(patchtext.file_patch(old, new, abbreviated, hunks, delta.is_binary))
+            builder.add(patchtext.file_patch(old, new, abbreviated, hunks, is_binary))
             counts = patchtext.counted(hunks)
-            builder.files.append(patchtext.facts(number, _CHANGES[delta.status], old, new, delta.is_binary, counts))
+            builder.files.append(patchtext.facts(number, _CHANGES[delta.status], old, new, is_binary, counts))
         return True
 
     def _has_form_feed(self, side: Side) -> bool:
         """Whether a line of it may end in white space that git keeps and libgit2 trims."""
         if not side.mode or side.mode == patchtext.SUBMODULE:
             return False
-        data = self.blob(side.oid)
-        return b"\f" in data or b"\v" in data
+        blob = self._repo[side.oid]  # from libgit2's cache: it has just been compared
+        return isinstance(blob, pygit2.Blob) and (b"\f" in blob.data or b"\v" in blob.data)
 
     def _by_git(self, sha: str, old_tree: str, new_tree: str, max_chars: int) -> Patch:
         if self._diff_tree is None:
@@ -319,6 +322,12 @@ class GitRepo:
             except ValueError:  # several
                 continue
         return oid
+
+
+def _has_no_worktree(repo: pygit2.Repository) -> bool:
+    """Whether libgit2 takes the folder above for a worktree only because the configuration does not say bare."""
+    path = Path(repo.path)
+    return path.name != ".git" and not (path / "commondir").exists() and "core.worktree" not in repo.config
 
 
 _TYPES = {"commit": ObjectType.COMMIT, "blob": ObjectType.BLOB}
@@ -347,7 +356,7 @@ def _parents_of(commit: bytes) -> tuple[str, ...]:
 def _header(sha: str, commit: bytes, is_shallow: bool) -> CommitHeader:
     """What ingest stores. Parents are those written in the commit, also where a shallow clone cut them off."""
     headers, raw = _headers(commit)
-    first = {key: value for key, value in reversed(headers)}
+    first = dict(reversed(headers))
     parents = tuple(value.decode("ascii", "replace") for key, value in headers if key == b"parent")
     declared = first.get(b"encoding")
     message, encoding = text.decode(raw, declared.decode("ascii", "replace") if declared else None)
