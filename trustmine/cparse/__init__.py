@@ -7,14 +7,24 @@ number of parser steps.
 
 from trustmine.cparse.functions import Function, Outline, function_at, functions, outline
 from trustmine.cparse.lexis import strip_comments_and_space
+from trustmine.cparse.names import Name, names
+from trustmine.cparse.statements import neighbours, statement_ranges
+from trustmine.cparse.symbols import Symbol, includes, symbols
 from trustmine.lines import LineRange
 
 __all__ = [
     "Function",
     "LineRange",
+    "Name",
     "Outline",
+    "Symbol",
     "function_at",
     "functions",
+    "includes",
+    "names",
+    "neighbours",
     "outline",
+    "statement_ranges",
     "strip_comments_and_space",
+    "symbols",
 ]

@@ -22,10 +22,11 @@ _DEFINITIONS = query(
     """,
 )
 _BODIES = ("compound_statement", "try_statement", "constructor_try_statement")
-_NAMES = frozenset(
-    ("identifier", "field_identifier", "type_identifier", "operator_name", "destructor_name", "qualified_identifier")
-    + ("template_function", "template_method", "operator_cast", "dependent_name")
-)
+_NAMES = frozenset(("identifier", "field_identifier", "type_identifier", "operator_name", "destructor_name"))
+_NAMES |= {"qualified_identifier", "template_function", "template_method", "operator_cast", "dependent_name"}
+# A signature as far as it can be told without a grammar: name(...) up to the brace, no initialiser.
+_SIGNATURE = re.compile(rb"(?<![\w.])([A-Za-z_~][\w:~]*)\s*\([^{};=]*\)[\w\s:()]*\Z")
+_BRACE = re.compile(rb"[{};]")
 _STATEMENT_WORDS = frozenset((b"if", b"while", b"for", b"switch", b"else", b"do", b"return", b"case", b"catch"))
 _SPACE = re.compile(rb"\s+")
 
@@ -60,22 +61,26 @@ def functions(source: bytes, path: str) -> tuple[Function, ...]:
 
 def outline(source: bytes, path: str) -> Outline:
     """The functions of a file with what the parser did not understand. Never raises."""
-    found: list[Function] = []
-    doubtful: list[LineRange] = []
     try:
-        for number, parsed in enumerate(parse(source, path)):
-            own = _functions_of(parsed)
-            if number == 0:
-                seen_in = parsed.left_out
-                found = own
-                doubtful = [LineRange(e.start_point.row + 1, e.end_point.row + 1) for e in errors(parsed)]
-            else:
-                # New is only what lies in a branch that the usual configuration leaves out.
-                found += [f for f in own if _is_within(f, seen_in) and not any(_overlap(f, g) for g in found)]
+        return outline_of(tuple(parse(source, path)))
     except TooComplex:
         return Outline((), (), True)
+
+
+def outline_of(configurations: Sequence[Parsed]) -> Outline:
+    """The outline of a file that was parsed already."""
+    usual = configurations[0]
+    found = _functions_of(usual)
+    found += [f for f in _by_braces(usual) if not any(_overlap(f, g) for g in found)]
+    for parsed in configurations[1:]:
+        # New is only what lies in a branch that the usual configuration leaves out.
+        own = [f for f in _functions_of(parsed) if _is_within(f, usual.left_out)]
+        found += [f for f in own if not any(_overlap(f, g) for g in found)]
     found.sort(key=lambda f: (f.start_byte, -f.end_byte))
-    outside = [d for d in doubtful if not any(f.first_line <= d.first_line and d.last_line <= f.last_line for f in found)]
+    doubtful = [LineRange(e.start_point.row + 1, e.end_point.row + 1) for e in errors(usual)]
+    outside = [
+        d for d in doubtful if not any(f.first_line <= d.first_line and d.last_line <= f.last_line for f in found)
+    ]
     return Outline(tuple(found), tuple(outside), False)
 
 
@@ -93,6 +98,12 @@ def body_of(definition: Node) -> Node | None:
     return body if body is not None and body.type in _BODIES else None
 
 
+def largest_definition(parsed: Parsed) -> Node | None:
+    """The function definition that a function's text consists of."""
+    found = [node for node in captures(parsed, _DEFINITIONS).get("function", []) if body_of(node) is not None]
+    return max(found, key=lambda node: (node.end_byte - node.start_byte, -node.start_byte), default=None)
+
+
 def _functions_of(parsed: Parsed) -> list[Function]:
     found = captures(parsed, _DEFINITIONS)
     template_start = {t.named_children[-1].id: t for t in found.get("template", [])}
@@ -101,7 +112,7 @@ def _functions_of(parsed: Parsed) -> list[Function]:
     result: list[Function] = []
     outer_end, outer_body = 0, 0
     for node in sorted(found.get("function", []), key=lambda n: (n.start_byte, -n.end_byte)):
-        body, name = body_of(node), _name(node)
+        body, name = body_of(node), name_of(node)
         if body is None or name is None:
             continue
         start = template_start.get(node.id, node)
@@ -111,25 +122,68 @@ def _functions_of(parsed: Parsed) -> list[Function]:
         # found there at the left margin is the next function, after a brace that never closed.
         if node.start_byte < outer_end and not is_method and node.start_point.column > 0:
             continue
-        if node.end_byte > outer_end:
-            outer_end, outer_body = node.end_byte, body.start_byte
+        end_byte, body_error = node.end_byte, any(body.start_byte <= s and e <= body.end_byte for s, e in broken)
+        if body_error and body.type == "compound_statement":
+            # Recovery may run on into the next functions; braces tell the end.
+            end_byte = _closing_brace(parsed.text, body.start_byte) or node.end_byte
+        last_line = parsed.lexis.line_of(end_byte - 1)
+        if end_byte > outer_end:
+            outer_end, outer_body = end_byte, body.start_byte
         scope = [_SPACE.sub(b"", text_of(n)) for s, n in within if n is not None]
         result.append(
             Function(
                 name=b"::".join([*scope, name]).decode("utf-8", "replace"),
                 first_line=start.start_point.row + 1,
-                last_line=node.end_point.row + 1,
+                last_line=last_line,
                 start_byte=start.start_byte,
-                end_byte=node.end_byte,
+                end_byte=end_byte,
                 body_first_line=body.start_point.row + 1,
-                body_last_line=body.end_point.row + 1,
-                has_error=body.has_error and any(body.start_byte <= s and e <= body.end_byte for s, e in broken),
+                body_last_line=last_line,
+                has_error=body_error,
             )
         )
     return result
 
 
-def _name(definition: Node) -> bytes | None:
+def _by_braces(parsed: Parsed) -> list[Function]:
+    """Functions as far as braces at the outermost level show them.
+
+    Takes over where one macro, `GET_STATE` without a semicolon say, keeps the
+    grammar from seeing a function at all. Their bodies count as not understood.
+    """
+    text, lexis = parsed.text, parsed.lexis
+    result: list[Function] = []
+    begin, depth, opening = 0, 0, 0
+    for match in _BRACE.finditer(text):
+        at = match.start()
+        if match[0] == b"{":
+            if depth == 0:
+                opening = at
+            depth += 1
+        elif match[0] == b"}" and depth > 0:
+            depth -= 1
+            signature = _SIGNATURE.search(text, begin, opening) if depth == 0 else None
+            if signature and signature[1] not in _STATEMENT_WORDS:
+                start = begin + len(text[begin:opening]) - len(text[begin:opening].lstrip())
+                lines = [lexis.line_of(byte) for byte in (start, at, opening)]
+                name = signature[1].decode("utf-8", "replace")
+                result.append(Function(name, lines[0], lines[1], start, at + 1, lines[2], lines[1], True))
+        if depth == 0:
+            begin = at + 1
+    return result
+
+
+def _closing_brace(text: bytes, opening: int) -> int | None:
+    """Where the block that opens at this byte ends."""
+    depth = 0
+    for match in _BRACE.finditer(text, opening):
+        depth += {b"{": 1, b"}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.end()
+    return None
+
+
+def name_of(definition: Node) -> bytes | None:
     """The name as written, without white space; None if this is no function."""
     node = definition.child_by_field_name("declarator")
     called: Node | None = None  # what stands before the parameters

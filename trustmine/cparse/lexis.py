@@ -30,6 +30,8 @@ _TOKEN = re.compile(
 _TOKEN_C = re.compile(_TOKEN.pattern.replace(rb"(?<![0-9A-Fa-f])", b""), re.VERBOSE | re.DOTALL)
 _DIRECTIVE = re.compile(rb"^[ \t\f\v\r]*(?:\#|%:)[ \t\f\v]*(\w*)(?:\\\r?\n|[^\n])*+", re.MULTILINE)
 _IS_FALSE = re.compile(rb"\s*(?:0|\(\s*0\s*\)|FALSE|false)\s*")
+# A macro alone on its line that takes no semicolon, between two statements.
+_MACRO_LINE = re.compile(rb"([;{}]\s*\n[ \t]+[A-Z_][A-Z0-9_]+)[A-Z0-9_](?=[ \t\r]*\n\s*[A-Za-z_])")
 _NOT_NEWLINE = re.compile(rb"[^\n]")
 _SPACE = re.compile(rb"\s+|\\\r?\n")
 # Characters that would read as another token if white space between two of them went away.
@@ -90,7 +92,11 @@ class Lexis:
         for start, end in self.comments:
             out[start:end] = blank(self.source[start:end])
         for start, end in self.literals:
-            out[start + 1 : end - 1] = _NOT_NEWLINE.sub(b"_", self.source[start + 1 : end - 1])
+            if b"\n" in self.source[start:end]:  # no grammar takes it without its own syntax
+                out[start:end] = b'""' + blank(self.source[start + 2 : end])
+            else:
+                quote = self.source[end - 1 : end]  # a raw string begins with its prefix
+                out[start:end] = quote + b"_" * (end - start - 2) + quote
         return bytes(out)
 
     @cached_property
@@ -138,12 +144,11 @@ class Lexis:
         Of each #if one branch is kept: in the first configuration the first
         that is not dead as written, in further ones a branch not shown yet,
         until all were shown. Comments, directives and other branches are
-        spaces. Where directives do not balance there is one configuration:
-        the source with its comments blanked alone.
+        spaces; a macro that stands for a statement without a semicolon gets
+        one in the place of its last letter. Where directives do not balance there is one configuration:
+        the skeleton as it is.
         """
-        plain = bytearray(self.source)
-        for start, end in self.comments:
-            plain[start:end] = blank(self.source[start:end])
+        plain = bytearray(self.skeleton)
         if self.branches is None:
             yield bytes(plain), ()
             return
@@ -157,7 +162,7 @@ class Lexis:
             out = plain[:]
             for start, end in left_out:
                 out[start:end] = blank(self.source[start:end])
-            yield bytes(out), tuple(sorted(left_out))
+            yield _MACRO_LINE.sub(rb"\1;", bytes(out)), tuple(sorted(left_out))
             if not unseen:
                 return
 
@@ -194,8 +199,7 @@ class Lexis:
     @cached_property
     def line_starts(self) -> list[int]:
         """Byte at which each line starts, and one more for the end."""
-        starts = [0] + [match.end() for match in re.finditer(rb"\n", self.source)]
-        return starts
+        return [0, *(match.end() for match in re.finditer(rb"\n", self.source))]
 
     def line_of(self, byte: int) -> int:
         """The line, from 1, that holds this byte."""
@@ -276,7 +280,7 @@ def strip_comments_and_space(source: bytes, path: str) -> bytes:
             end = match.start() if match else stop
             if end > at:
                 add(source[at:end], gap)
-            gap = match is not None or gap and end == at
+            gap = match is not None or (gap and end == at)
             at = match.end() if match else stop
         if stop in ends and last != b"\n":
             pieces.append(b"\n")
