@@ -45,10 +45,9 @@ class Work:
         return done.stdout.rstrip(b"\n")
 
     def write(self, name: str | bytes, content: bytes) -> None:
-        path = os.path.join(os.fsencode(self.folder), os.fsencode(name))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(content)
+        path = self.folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
     def commit(self, message: str = "change") -> str:
         self.clock += 100
@@ -100,7 +99,7 @@ def two(work: Work, before: dict[str | bytes, bytes], after: dict[str | bytes, b
     check(work, work.commit("first"))
     for name, content in after.items():
         if content is None:
-            os.unlink(os.path.join(os.fsencode(work.folder), os.fsencode(name)))
+            (work.folder / os.fsdecode(name)).unlink()
         else:
             work.write(name, content)
     return check(work, work.commit("second"))
@@ -219,7 +218,7 @@ def test_empty_patches_and_empty_trees(work: Work) -> None:
     assert check(work, work.commit("nothing changed")) == ()
     (work.folder / "a.c").unlink()
     assert len(check(work, work.commit("all gone"))) == 1
-    assert list(GitRepo.open(work.folder).tree_files("HEAD" and work.git("rev-parse", "HEAD").decode())) == []
+    assert list(GitRepo.open(work.folder).tree_files(work.git("rev-parse", "HEAD").decode())) == []
 
 
 def test_root_commit_is_diffed_against_the_empty_tree(work: Work) -> None:
@@ -385,7 +384,8 @@ def test_messages_come_whole_in_their_encoding(
 
 
 @pytest.mark.parametrize(
-    "author", [b"", b"A", b"A <a@b>", b"A <a@b> x +0", b"A <a@b> 99999999999999999999999 +0", b"\xff > < 12", b"<> \xb2 0"]
+    "author",
+    [b"", b"A", b"A <a@b>", b"A <a@b> x +0", b"A <a@b> 99999999999999999999999 +0", b"\xff > < 12", b"<> \xb2 0"],
 )
 def test_malformed_dates_are_zero(work: Work, author: bytes) -> None:
     work.git("hash-object", "-t", "tree", "-w", "--stdin")
@@ -449,7 +449,7 @@ def test_missing_object_fails_the_row_alone(work: Work, what: str, with_rename: 
     shown = work.show(good) if what not in ("HEAD:a.c", "HEAD^{tree}", "HEAD:d") else b""
     loose(work, oid).unlink()
     repo = GitRepo.open(work.folder)
-    with pytest.raises(MissingObject, match="Cannot read .* in .*\n.*\n  Try: git -C"):
+    with pytest.raises(MissingObject, match=r"Cannot read .* in .*\n.*\n  Try: git -C"):
         repo.patch(sha, LIMIT)
     with pytest.raises(MissingObject):
         repo.blob(oid)

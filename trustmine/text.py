@@ -15,7 +15,7 @@ LATIN_1 = "latin-1"  # maps each byte to one character: never fails
 # Names that git's `encoding` header may plausibly hold; anything else is not looked up.
 _CODEC_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:+-]{0,39}")
 # Codecs of Python that are no character sets (and that take quadratic time, for hostile input).
-_NOT_CHARSETS = frozenset({"idna", "punycode", "raw_unicode_escape", "unicode_escape", "undefined", "utf-7"})
+_NOT_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"})
 
 
 def decode(data: bytes, declared: str | None = None) -> tuple[str, str]:
@@ -53,6 +53,6 @@ def _charset(name: str) -> str | None:
         "".encode(info.name)  # LookupError for codecs that are not text encodings, such as zlib
     except (LookupError, UnicodeError):
         return None
-    if info.name.replace("-", "_") in {n.replace("-", "_") for n in _NOT_CHARSETS}:
+    if info.name in _NOT_CHARSETS:
         return None
     return LATIN_1 if info.name == "iso8859-1" else info.name

