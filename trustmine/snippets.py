@@ -44,12 +44,13 @@ class Snippet:
         source = encode(text, encoding)
         first = max(block.first_line - margins.before, 1)
         last = min(block.last_line + margins.after, len(split_lines(text)))
-        names = cparse.names(source, first, last, path)
+        used = cparse.names(source, first, last, path)
+        names = {name.name: name for name in used if name.kind != "label"}
         code = Lexis(source, is_cpp(path), is_fragment=True).skeleton
         return cls(
             text=cut_lines(text, LineRange(first, last)),
-            names={name.name: name for name in names if name.kind != "label"},
-            words=_words(cut_lines(code, LineRange(first, last))),
+            names=names,
+            words=_words(cut_lines(code, LineRange(first, last))) | names.keys(),
             block_words=_words(cut_lines(code, block)),
         )
 

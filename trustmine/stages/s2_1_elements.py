@@ -86,8 +86,8 @@ def run(commit: Commit, ctx: Context) -> Asking:
         max_tokens=ctx.settings.max_elements * TOKENS_PER_ELEMENT,
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,
-        before=before.text,
-        after=after.text,
+        code_before=before.text,
+        code_after=after.text,
         max_elements=str(ctx.settings.max_elements),
     )
     try:
@@ -122,30 +122,24 @@ def run(commit: Commit, ctx: Context) -> Asking:
             answer = yield _question(name, choices, before if name in before.words else after, function.old_path, ctx)
             try:
                 number = answers.parse_choice(answers.finished(answer), len(choices))
-                chosen, chosen_by = (choices[number - 1], "model") if number else (None, None)
+                chosen, chosen_by = (choices[number - 1] if number else None), "model"
             except answers.Unparsable:
                 chosen, chosen_by = candidates[0], "parser"
-        use = by_parser.get(name)
-        if chosen is not None:
-            missing = None
-        elif candidates:
-            missing = "none_fits"
-        else:
-            missing = "local" if use is not None and use.is_local else "not_found"
+        use, said = by_parser.get(name), by_model.get(name)
         elements.append(
             Element(
                 name=name,
-                kind=_kind(use.kind if use is not None else None, by_model.get(name), chosen),
-                found_by="both" if use is not None and name in by_model else "model" if use is None else "parser",
+                kind=_kind(use, said, chosen),
+                found_by="model" if use is None else "parser" if said is None else "both",
                 in_pre=name in before.words,
                 in_post=name in after.words,
                 n_candidates=len(candidates),
-                chosen_by=chosen_by,
+                chosen_by=chosen_by if chosen else None,
                 def_path=chosen.path if chosen else None,
                 def_first_line=chosen.first_line if chosen else None,
                 def_last_line=chosen.last_line if chosen else None,
                 definition=decode(chosen.text)[0] if chosen else None,
-                missing=missing,
+                missing=None if chosen else _missing(use, candidates),
             )
         )
     n_both = len(by_parser.keys() & by_model.keys())
@@ -207,7 +201,14 @@ def _question(name: str, choices: tuple[Definition, ...], snippet: Snippet, path
     )
 
 
-def _kind(use: str | None, said: str | None, chosen: Definition | None) -> str:
+def _missing(use: Name | None, candidates: tuple[Definition, ...]) -> str:
+    """Why an element has no definition."""
+    if candidates:
+        return "none_fits"
+    return "local" if use is not None and use.is_local else "not_found"
+
+
+def _kind(use: Name | None, said: str | None, chosen: Definition | None) -> str:
     """What an element is, given how the code uses it, what the model says and how it is defined."""
     if chosen is not None and chosen.kind != "variable":
         return chosen.kind
@@ -215,7 +216,7 @@ def _kind(use: str | None, said: str | None, chosen: Definition | None) -> str:
         assert said is not None, "an element is found by the parser or by the model"
         return said
     if chosen is not None:
-        return "pointer variable" if "pointer variable" in (use, said) else "variable"
-    if said in _OPEN.get(use, ()):
+        return "pointer variable" if "pointer variable" in (use.kind, said) else "variable"
+    if said in _OPEN.get(use.kind, ()):
         return said
-    return "typedef" if use == "type" else use
+    return "typedef" if use.kind == "type" else use.kind
