@@ -375,7 +375,8 @@ CREATE TABLE elements (
     def_first_line INTEGER,
     def_last_line  INTEGER,
     definition     TEXT,                  -- whole lines
-    missing        TEXT,                  -- why there is no definition: not_found; none_fits (the model took none of them)
+    missing        TEXT,                  -- why there is no definition: not_found; none_fits (the model took no candidate);
+                                          -- local (declared by the fixed function alone)
     PRIMARY KEY (commit_id, name),
     CHECK ((definition IS NULL) = (missing IS NOT NULL))
 ) STRICT, WITHOUT ROWID;

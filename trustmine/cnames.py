@@ -7,10 +7,12 @@ settings, names that are left out of a sample's context.
 from trustmine.config import Settings
 
 # Keywords, predefined types and limits: ISO C23 6.4.1, 7.22, 7.23; C++ keywords met in C-like code.
-_LANGUAGE = """
+_KEYWORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long
     register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
     bool true false class delete new nullptr this throw try catch template typename virtual namespace
+"""
+_COMMON = """
     NULL EOF errno size_t ssize_t ptrdiff_t off_t time_t wchar_t intptr_t uintptr_t intmax_t uintmax_t
     int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t
     CHAR_BIT CHAR_MAX CHAR_MIN UCHAR_MAX SHRT_MAX SHRT_MIN USHRT_MAX INT_MAX INT_MIN UINT_MAX LONG_MAX LONG_MIN
@@ -39,7 +41,8 @@ _LIBRARY = """
     pthread_t pthread_mutex_t socklen_t mode_t pid_t uid_t gid_t
 """
 
-LANGUAGE = frozenset(_LANGUAGE.split())
+KEYWORDS = frozenset(_KEYWORDS.split())
+LANGUAGE = KEYWORDS | frozenset(_COMMON.split())
 LIBRARY = frozenset(_LIBRARY.split())
 
 

@@ -161,12 +161,20 @@ def test_a_missing_definition_is_a_reason_to_abstain() -> None:
 
 
 def test_a_definition_that_was_cut_is_withheld_whole() -> None:
-    items = (helpers.item("record", 1, len("struct record {\n")), helpers.ITEMS[1])
-    one = instructions(*facts(items=items), sha=FEW)["abstain", 1]
-    assert "`record`" in one.instruction
-    assert "struct record {" not in one.input
-    assert "read_u16(const" in one.input
+    macro = helpers.element("HEADER_SIZE", "macro", "#define HEADER_SIZE (1 + \\\n    3)\n")
+    cut = helpers.item("HEADER_SIZE", 3, len("#define HEADER_SIZE (1 + \\\n"))
+    given = facts((*helpers.ELEMENTS, macro), (*helpers.ITEMS, cut))
+    one = instructions(*given, sha=FEW)["abstain", 1]
+    assert "`HEADER_SIZE`" in one.instruction
+    assert "#define HEADER_SIZE" not in one.input
+    assert "struct record {" in one.input
     assert one.meta["reason"] == "definition_cut"
+    assert "#define HEADER_SIZE" in instructions(*given)["locate", 1].input
+
+
+def test_abstaining_is_about_the_risky_code() -> None:
+    given = facts(*missing("RECORD_SHORT", "constant"))
+    assert ("abstain", 1) not in instructions(*given, sha=FEW)
 
 
 def test_abstaining_is_rare_and_never_about_what_everybody_knows() -> None:

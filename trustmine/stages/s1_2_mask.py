@@ -13,7 +13,7 @@ at.
 """
 
 from trustmine import masking, samples
-from trustmine.lines import LineRange, cut_lines
+from trustmine.lines import cut_lines
 from trustmine.records import Advance, Commit, Diff, FunctionPair, Mask, MaskedFunction, Reject
 from trustmine.stages import line_ranges
 from trustmine.stages.base import Asking, Context
@@ -67,10 +67,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     )
     if n_covered == 0:
         return Reject("mask_misses_fix", (*masks, masked))
-    if all(any(_holds(lines, choice) for lines in named) for choice in allowed):
+    ends = {line for choice in allowed for line in (choice.first_line, choice.last_line)}
+    if all(any(lines.first_line <= line <= lines.last_line for lines in named) for line in ends):
         return Reject("mask_whole_function", (*masks, masked))
     return Advance((*masks, masked))
-
-
-def _holds(lines: LineRange, choice: LineRange) -> bool:
-    return lines.first_line <= choice.first_line and choice.last_line <= lines.last_line

@@ -224,7 +224,8 @@ def _under_informed(sample: Sample) -> Iterator[Instruction]:
 
 
 def _withheld(sample: Sample) -> Element | None:
-    """The first element of the function whose definition is not known, or was cut to fit the context."""
+    """The first element of the risky code whose definition is not known, or was cut to fit the context."""
+    risky = "".join([sample.mask.removed, *(segment.snippet for segment, _ in sample.segments)])
     by_name = {element.name: element for element in sample.elements}
     for item in sorted(sample.items, key=lambda item: item.item_no):
         element = by_name[item.name]
@@ -234,7 +235,7 @@ def _withheld(sample: Sample) -> Element | None:
             and element.in_pre
             and element.kind in wording.ELEMENT_KINDS
             and element.name not in cnames.LIBRARY | cnames.LANGUAGE
-            and _lines_with(sample.function.pre_text, element.name)
+            and _lines_with(risky, element.name)
         ):
             return element
     return None

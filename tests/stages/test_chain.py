@@ -1,0 +1,137 @@
+"""One fix goes through all stages, with a model that answers well and with the built-in one."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import GeneratorType, SimpleNamespace
+from typing import cast
+
+import pytest
+import stage_helpers as helpers
+from llm_helpers import ask as ask_model
+from stage_helpers import EXPLANATION, FUNCTION, HEADER_PATH, MERGED, PATH, MemoryFacts, ask, completion
+
+from trustmine.config import Settings
+from trustmine.gitrepo import GitRepo
+from trustmine.keywords import KeywordMatcher
+from trustmine.prompts import Prompts
+from trustmine.records import (
+    Advance,
+    Commit,
+    Completion,
+    ContextItem,
+    Element,
+    ElementCount,
+    Explanation,
+    FunctionPair,
+    Instruction,
+    Mask,
+    MergedMask,
+    Outcome,
+    Request,
+    Segment,
+    UndefinedElement,
+)
+from trustmine.stages import STAGES
+from trustmine.stages.base import Asking, Context
+
+Git = Callable[..., str]
+ANSWERS = {
+    "rationale": "A length from the record is used unchecked.",
+    "mask": "9-9",
+    "list_elements": '[{"name": "memcpy", "kind": "function"}, {"name": "overflow", "kind": "variable"}]',
+    "locate": "9-9",
+    "explain": json.dumps({"root_cause": EXPLANATION.root_cause, "impact": EXPLANATION.impact, "cwe": "CWE-787"}),
+}
+
+
+def good_model(request: Request) -> Completion:
+    if request.labels:
+        logprobs = {"yes": math.log(0.8), "no": math.log(0.15), "cannot decide": math.log(0.05)}
+        return dataclasses.replace(completion("yes", "label"), label_logprobs=logprobs)
+    return completion(ANSWERS[request.task])
+
+
+@pytest.fixture
+def repo(git: Git, tmp_path: Path) -> GitRepo:
+    """The example, and the fix on top of it."""
+    git("--version")
+    folder = tmp_path / "repo" / "src"
+    folder.mkdir()
+    (folder / "record.h").write_text(helpers.HEADER)
+    (folder / "record.c").write_text(helpers.PRE_FILE)
+    git("add", "-A")
+    git("commit", "-q", "-m", "records")
+    (folder / "record.c").write_text(helpers.POST_FILE)
+    git("commit", "-q", "-a", "-m", helpers.MESSAGE)
+    return GitRepo.open(tmp_path / "repo")
+
+
+@pytest.fixture
+def row(repo: GitRepo, git: Git) -> Commit:
+    return helpers.commit(git("rev-parse", "HEAD"), parents=(git("rev-parse", "HEAD^"),), status="ingested")
+
+
+@pytest.fixture
+def ctx(repo: GitRepo) -> Context:
+    settings = Settings(max_elements=6)
+    return Context(
+        settings=settings,
+        facts=MemoryFacts(),
+        repos=SimpleNamespace(get={1: repo}.__getitem__),
+        prompts=Prompts(),
+        keywords=KeywordMatcher(settings.keywords, settings.match_mode),
+    )
+
+
+def go(stage: str, row: Commit, ctx: Context, model: Callable[[Request], Completion]) -> tuple[Outcome, list[Request]]:
+    """Runs one stage and keeps its facts if the row passes."""
+    run = STAGES[stage].run(row, ctx)
+    outcome, requests = ask(cast(Asking, run), model) if isinstance(run, GeneratorType) else (cast(Outcome, run), [])
+    if isinstance(outcome, Advance):
+        cast(MemoryFacts, ctx.facts).add(outcome.facts)
+    return outcome, requests
+
+
+def test_a_fix_becomes_training_instructions(row: Commit, ctx: Context) -> None:
+    for stage in STAGES:
+        outcome, _ = go(stage, row, ctx, good_model)
+        assert isinstance(outcome, Advance), (stage, outcome)
+    facts = ctx.facts
+    assert facts.one(FunctionPair, row).pre_text == helpers.PRE_FUNCTION
+    assert facts.one(Mask, row).removed == helpers.REMOVED
+    assert facts.one(MergedMask, row) == MERGED
+    names = {element.name: element for element in facts.all(Element, row)}
+    assert {undefined.name for undefined in facts.all(UndefinedElement, row)} <= names.keys()
+    assert names["HEADER_SIZE"].def_path == HEADER_PATH
+    assert names["read_u16"].def_path == PATH
+    assert facts.one(ElementCount, row).n_hallucinated == 1
+    kept = {item.name: item.reason for item in facts.all(ContextItem, row)}
+    assert (kept["memcpy"], kept["read_u16"]) == ("common_call", None)
+    assert facts.one(Segment, row).n_fix_lines == 1
+    assert facts.one(Explanation, row).id == row.id * 100 + 1
+    made = {(one.task, one.example_no): one for one in facts.all(Instruction, row)}
+    assert "#define HEADER_SIZE 4" in made["locate", 1].input
+    assert helpers.FIXED in made["infill", 1].output
+    assert FUNCTION.post_text in made["refine", 1].output
+
+
+def test_the_built_in_model_answers_every_stage_in_form(row: Commit, ctx: Context) -> None:
+    """What it answers is often wrong; a good model's facts then stand in for it."""
+    for stage in STAGES:
+        kept = len(cast(MemoryFacts, ctx.facts).stored)
+        outcome, requests = go(stage, row, ctx, ask_model)
+        assert isinstance(outcome, Advance) or outcome.reason in STAGES[stage].REASONS
+        assert bool(requests) == (STAGES[stage].KIND == "llm")
+        if stage in ("s2_1", "s2_2"):  # a list in form is enough to pass
+            assert isinstance(outcome, Advance)
+        if stage in ("s1_2", "s3_1"):
+            for fact in outcome.facts:
+                if isinstance(fact, Mask | Segment):
+                    text = fact.removed if isinstance(fact, Mask) else fact.snippet
+                    assert text in helpers.PRE_FUNCTION
+        del cast(MemoryFacts, ctx.facts).stored[kept:]
+        outcome, _ = go(stage, row, ctx, good_model)
+        assert isinstance(outcome, Advance), (stage, outcome)
