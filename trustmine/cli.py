@@ -379,9 +379,16 @@ def export(
     """
     from trustmine import export as exporting
 
-    with _database(_settings(config_file, db=db).settings, read_only=True) as conn:
-        manifest = exporting.export(conn, out_dir, format, tasks=tuple(task or ()), split=split)
-    console.say(f"{manifest.n_rows:,} examples in {out_dir}")
+    with (
+        _database(_settings(config_file, db=db).settings, read_only=True) as conn,
+        console.progress("export", None) as draw,
+    ):
+        manifest = exporting.export(
+            conn, out_dir, format, tasks=tuple(task or ()), split=split, progress=lambda done, total: draw(done)
+        )
+    for name, by_task in manifest.counts.items():
+        console.say(f"{name}: " + ", ".join(f"{what} {n:,}" for what, n in by_task.items()))
+    console.say(f"{sum(sum(by_task.values()) for by_task in manifest.counts.values()):,} examples in {out_dir}")
 
 
 @app.command()
@@ -396,12 +403,17 @@ def serve(
 
     Example: trustmine serve --port 8001
     """
-    from trustmine.web import serve as serving
+    from trustmine import web
 
     settings = _settings(config_file, db=db).settings
-    with _database(settings, read_only=True):
-        pass  # one clear error before a server starts
-    raise typer.Exit(serving.serve(Path(settings.db), host=host, port=port, open_browser=open_browser))
+    code = web.serve(
+        Path(settings.db),
+        host=host,
+        port=port,
+        open_browser=open_browser,
+        ready=lambda url: console.say(f"{url}  (Ctrl-C ends it)"),
+    )
+    raise typer.Exit(code)
 
 
 # -------------------------------------------------------------- demo, doctor, settings

@@ -53,15 +53,15 @@ def print_json(value: object) -> None:
 
 def say(text: str) -> None:
     """One line of talk."""
-    err.print(plain(text))
+    err.print(plain(text), soft_wrap=True)
 
 
 def print_error(error: TrustmineError) -> None:
     """What happened, where, what to do."""
-    err.print(plain(error.what, "bold red"))
+    err.print(plain(error.what, "bold red"), soft_wrap=True)
     for line in (error.where, error.hint):
         if line:
-            err.print(plain("  " + line.replace("\n", "\n  ")))
+            err.print(plain("  " + line.replace("\n", "\n  ")), soft_wrap=True)
 
 
 def table(

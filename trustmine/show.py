@@ -198,7 +198,8 @@ def _calls(c: dict[str, Any]) -> None:
     for call in c["llm_calls"]:
         cells = (
             call["stage"], call["task"], f"{call['prompt_name']} {call['prompt_hash'][:8]}", f"{call['n_prompt']:,}",
-            f"{call['n_cached']:,}", f"{call['n_completion']:,}", f"{call['duration_ms']:,.0f}", call["completion"][:200],
+            f"{call['n_cached']:,}", f"{call['n_completion']:,}", f"{call['duration_ms']:,.0f}",
+            call["completion"][:200],
         )  # fmt: skip
         table.add_row(*(plain(cell) for cell in cells))
     _section("Model calls", table)

@@ -125,7 +125,10 @@ def known_model(conn: sqlite3.Connection, settings: Settings) -> tuple[ModelInfo
            FROM models WHERE path = ? AND size_bytes = ? AND mtime_ns = ?""",
         (str(path), stat.st_size, stat.st_mtime_ns),
     ).fetchone()
-    return None if row is None else (ModelInfo(*row[:9], settings.n_ctx), row[9])
+    if row is None:
+        return None
+    *known, n_ctx_train, engine, model_id = row
+    return ModelInfo(*known, n_ctx_train, engine, n_ctx=min(settings.n_ctx, n_ctx_train)), model_id
 
 
 def present_recipes(

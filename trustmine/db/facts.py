@@ -9,7 +9,6 @@ import sqlite3
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, TypeVar
 
 from trustmine.records import FACTS, Commit, Fact, Label
@@ -24,15 +23,25 @@ class _Columns:
     decode: tuple[Callable[[Any], Any] | None, ...]
 
 
+_COLUMNS: dict[type[Fact], _Columns] = {}
+
+
 def as_json(value: object) -> str:
     """Canonical JSON: sorted keys, no spaces, text as it is."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-@cache
 def _columns(fact: type[Fact]) -> _Columns:
+    if fact not in _COLUMNS:
+        _COLUMNS[fact] = _read_columns(fact)
+    return _COLUMNS[fact]
+
+
+def _read_columns(fact: type[Fact]) -> _Columns:
     hints = typing.get_type_hints(fact)
-    names, encode, decode = [], [], []
+    names: list[str] = []
+    encode: list[Callable[[Any], Any] | None] = []
+    decode: list[Callable[[Any], Any] | None] = []
     for field in fields(fact):
         origin = typing.get_origin(hints[field.name]) or hints[field.name]
         names.append(f'"{field.name}"')
@@ -51,7 +60,6 @@ def _columns(fact: type[Fact]) -> _Columns:
     return _Columns(tuple(names), tuple(encode), tuple(decode))
 
 
-@cache
 def _insert(fact: type[Fact]) -> str:
     names = _columns(fact).names if fact.SHARED else ("commit_id", *_columns(fact).names)
     verb = "INSERT OR IGNORE" if fact.SHARED else "INSERT"

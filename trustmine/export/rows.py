@@ -65,7 +65,7 @@ def _where(tasks: Sequence[str], split: str | None) -> tuple[str, list[str]]:
 def count(conn: sqlite3.Connection, tasks: Sequence[str], split: str | None) -> int:
     """How many examples there are."""
     where, values = _where(tasks, split)
-    (n,) = _cursor(conn).execute(f"SELECT count(*) FROM instructions AS i WHERE {where}", values).fetchone()  # noqa: S608
+    (n,) = _cursor(conn).execute(f"SELECT count(*) FROM instructions AS i WHERE {where}", values).fetchone()
     return int(n)
 
 
@@ -79,7 +79,7 @@ def examples(
         f"""SELECT c.id, r.name, c.sha, i.task, i.example_no, i.split, i.instruction, i.input, i.output, i.meta
             FROM repos AS r CROSS JOIN commits AS c ON c.repo_id = r.id
             CROSS JOIN instructions AS i ON i.commit_id = c.id
-            WHERE {where} ORDER BY r.name, c.sha, i.task, i.example_no""",  # noqa: S608
+            WHERE {where} ORDER BY r.name, c.sha, i.task, i.example_no""",
         values,
     )
     present, source = None, None

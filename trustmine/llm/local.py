@@ -358,7 +358,9 @@ class _Context:
             _errors = None
         if not self._pointer:
             why = said[0] if said else "no reason given"
-            raise ModelError("No context for the model", f"{where}: {why}", f"Try a smaller n_ctx than {n_ctx} in trustmine.toml")
+            raise ModelError(
+                "No context for the model", f"{where}: {why}", f"Try a smaller n_ctx than {n_ctx} in trustmine.toml"
+            )
         self._memory = llama_cpp.llama_get_memory(self._pointer)
         self._n_batch = params.n_batch
         self._n_vocab = model.n_vocab

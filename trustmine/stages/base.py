@@ -16,7 +16,7 @@ several times, or not at all, and the worker can keep many rows in flight.
     def run(commit: Commit, ctx: Context) -> Outcome: ...
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -74,13 +74,19 @@ class Context:
 class Stage(Protocol):
     """What the table of stages holds: a module of this shape."""
 
-    NAME: str
-    AFTER: str
-    VERSION: int
-    KIND: str  # git, cpu, parser, llm
-    SETTINGS: Sequence[str]
-    PROMPTS: Sequence[str]
-    REASONS: Sequence[str]
-
-    @staticmethod
-    def run(commit: Commit, ctx: Context) -> "Outcome | Asking": ...
+    @property
+    def NAME(self) -> str: ...
+    @property
+    def AFTER(self) -> str: ...
+    @property
+    def VERSION(self) -> int: ...
+    @property
+    def KIND(self) -> str: ...  # git, cpu, parser, llm
+    @property
+    def SETTINGS(self) -> Sequence[str]: ...
+    @property
+    def PROMPTS(self) -> Sequence[str]: ...
+    @property
+    def REASONS(self) -> Sequence[str]: ...
+    @property
+    def run(self) -> "Callable[[Commit, Context], Outcome] | Callable[[Commit, Context], Asking]": ...
