@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trustmine import calibration
 from trustmine.config import Settings
-from trustmine.db import recipes
+from trustmine.db import queries, recipes
 from trustmine.db.facts import FactReader
 from trustmine.errors import RepositoryError
 from trustmine.gitrepo import GitRepo
@@ -120,15 +120,15 @@ def known_model(conn: sqlite3.Connection, settings: Settings) -> tuple[ModelInfo
         stat = path.stat()
     except OSError:
         return None
-    row = conn.execute(
-        """SELECT sha256, name, path, size_bytes, mtime_ns, architecture, n_params, n_ctx_train, engine, id
-           FROM models WHERE path = ? AND size_bytes = ? AND mtime_ns = ?""",
+    found = queries.rows(
+        conn,
+        "SELECT * FROM models WHERE path = ? AND size_bytes = ? AND mtime_ns = ?",
         (str(path), stat.st_size, stat.st_mtime_ns),
-    ).fetchone()
-    if row is None:
+    )
+    if not found:
         return None
-    *known, n_ctx_train, engine, model_id = row
-    return ModelInfo(*known, n_ctx_train, engine, n_ctx=min(settings.n_ctx, n_ctx_train)), model_id
+    model_id = found[0].pop("id")
+    return ModelInfo(**found[0], n_ctx=min(settings.n_ctx, found[0]["n_ctx_train"])), model_id
 
 
 def present_recipes(

@@ -1,0 +1,200 @@
+"""The loop: what is complete is kept, what is not is given back, trouble stays where it belongs."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from trustmine import ingest, pipeline, worker
+from trustmine.config import Settings
+from trustmine.db import claims, queries
+from trustmine.db.claims import Scope
+from trustmine.demo import write_demo
+from trustmine.errors import RepositoryError
+from trustmine.records import Advance, Commit, Outcome
+from trustmine.stages import s0_1_match
+from trustmine.stages.base import Context
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "repo"
+    write_demo(path)
+    return path
+
+
+@pytest.fixture
+def filled(conn: sqlite3.Connection, demo: Path) -> Iterator[sqlite3.Connection]:
+    ingest.ingest(conn, ingest.find(str(demo)), name="demo")
+    yield conn
+
+
+def facts_of(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for table in ("keyword_matches", "identifiers", "diffs", "diff_files", "commit_sizes", "steps"):
+        rows += conn.execute(f"SELECT '{table}', * FROM {table}").fetchall()
+    rows += conn.execute(
+        "SELECT sha, status, outcome, reject_stage, reject_reason, claim_owner FROM commits"
+    ).fetchall()
+    return sorted(rows, key=repr)
+
+
+def test_a_stage_works_until_nothing_is_pending(filled: sqlite3.Connection) -> None:
+    tally = worker.advance(filled, "s0_1", Settings())
+    counts = queries.funnel(filled)["s0_1"]
+    assert tally.total == 76
+    assert (counts.pending, counts.claimed, counts.passed) == (0, 0, tally.advanced)
+    assert worker.advance(filled, "s0_1", Settings()).total == 0
+
+
+def test_a_limit_is_kept(filled: sqlite3.Connection) -> None:
+    assert worker.advance(filled, "s0_1", Settings(), allowance=worker.Allowance.of(10)).total == 10
+    assert queries.funnel(filled)["s0_1"].pending == 66
+
+
+def test_several_processes_leave_what_one_leaves(
+    filled: sqlite3.Connection, db_path: Path, demo: Path, tmp_path: Path
+) -> None:
+    from trustmine.db.connect import connect
+
+    alone = connect(tmp_path / "alone.db", create=True)
+    ingest.ingest(alone, ingest.find(str(demo)), name="demo")
+    settings = Settings(batch_size=5)
+    for stage in ("s0_1", "s0_2"):
+        worker.advance(alone, stage, settings)
+        order = worker.Order(db_path, stage, settings, Scope())
+        seen = []
+        tally = worker.advance_with(3, order, progress=seen.append)
+        assert sum(t.total for t in seen) == tally.total > 0
+    assert facts_of(filled) == facts_of(alone)
+    alone.close()
+
+
+def test_a_shared_limit_is_kept_by_several_processes(filled: sqlite3.Connection, db_path: Path) -> None:
+    order = worker.Order(db_path, "s0_1", Settings(batch_size=4), Scope())
+    assert worker.advance_with(2, order, limit=21).total == 21
+
+
+def test_trouble_of_a_worker_process_reaches_the_parent(filled: sqlite3.Connection, db_path: Path) -> None:
+    filled.execute("UPDATE repos SET path = '/nowhere'")
+    with pytest.raises(RepositoryError, match="cannot be read any more"):
+        worker.advance_with(2, worker.Order(db_path, "s0_1", Settings(), Scope()))
+    assert claims.owners(filled) == []
+    assert queries.funnel(filled)["s0_1"].pending == 76
+
+
+def test_an_exception_fails_its_row_alone(filled: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = s0_1_match.run
+
+    def run(commit: Commit, ctx: Context) -> Outcome:
+        if commit.id == 7:
+            raise ValueError("no luck\nat all")
+        return real(commit, ctx)
+
+    monkeypatch.setattr(s0_1_match, "run", run)
+    tally = worker.advance(filled, "s0_1", Settings(max_attempts=2))
+    assert (tally.failed, tally.advanced + tally.rejected) == (2, 75)
+    assert filled.execute("SELECT outcome FROM commits WHERE id = 7").fetchone() == ("failed",)
+    errors = filled.execute("SELECT attempt, error, traceback FROM failures ORDER BY attempt").fetchall()
+    assert [(row[0], row[1]) for row in errors] == [
+        (1, "ValueError: no luck at all"),
+        (2, "ValueError: no luck at all"),
+    ]
+    assert "in run" in errors[0][2]
+
+
+def test_trouble_of_the_run_stops_it_and_keeps_what_is_done(
+    filled: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(commit: Commit, ctx: Context) -> Outcome:
+        if commit.id == 7:
+            raise RepositoryError("gone")
+        return Advance()
+
+    monkeypatch.setattr(s0_1_match, "run", run)
+    with pytest.raises(RepositoryError):
+        worker.advance(filled, "s0_1", Settings())
+    counts = queries.funnel(filled)["s0_1"]
+    assert (counts.passed, counts.pending, counts.claimed, counts.failed) == (6, 70, 0, 0)
+    assert filled.execute("SELECT sum(attempts) FROM commits").fetchone() == (0,)
+
+
+def test_ctrl_c_keeps_what_is_complete(filled: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(commit: Commit, ctx: Context) -> Outcome:
+        if commit.id == 20:
+            raise KeyboardInterrupt
+        return Advance()
+
+    monkeypatch.setattr(s0_1_match, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        worker.advance(filled, "s0_1", Settings())
+    assert queries.funnel(filled)["s0_1"].passed == 19
+    assert claims.owners(filled) == []
+
+
+def test_a_missing_object_fails_its_row_not_the_run(conn: sqlite3.Connection, demo: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    write_demo(broken)
+    tip = subprocess.run(
+        ["git", "-C", str(broken), "rev-parse", "HEAD~3^{tree}"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    packs = list((broken / ".git/objects/pack").glob("*.pack"))
+    for pack in packs:  # loose objects can be taken away one by one
+        moved = pack.rename(tmp_path / pack.name)
+        for other in pack.parent.glob(pack.stem + ".*"):
+            other.unlink()
+        with moved.open("rb") as file:
+            subprocess.run(["git", "-C", str(broken), "unpack-objects", "-q"], stdin=file, check=True)
+    (broken / ".git/objects" / tip[:2] / tip[2:]).unlink()
+    ingest.ingest(conn, ingest.find(str(broken)))
+    tally = worker.advance(conn, "s0_1", Settings(max_attempts=1))
+    assert 1 <= tally.failed <= 2, "the commit of that tree, and the next one"
+    assert tally.total == 76
+    assert "Cannot read" in conn.execute("SELECT error FROM failures").fetchone()[0]
+
+
+def test_a_killed_worker_leaves_nothing_half_done(filled: sqlite3.Connection, db_path: Path) -> None:
+    """SIGKILL a real command in mid-stage, run it again: the facts are those of an undisturbed run."""
+    command = [sys.executable, "-m", "trustmine.cli", "advance", "--stage", "s0_1", "--db", str(db_path)]
+    env = {**os.environ, "TRUSTMINE_BATCH_SIZE": "2"}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while queries.funnel(filled)["s0_1"].passed < 3 and time.monotonic() < deadline:
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    counts = queries.funnel(filled)["s0_1"]
+    assert counts.claimed == 0, "status knows that the process is gone"
+    assert counts.passed >= 3
+    assert filled.execute("SELECT count(*) FROM commits WHERE status = 's0_1' AND id NOT IN "
+                          "(SELECT commit_id FROM diffs)").fetchone() == (0,)  # fmt: skip
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    after = facts_of(filled)
+    from trustmine.db import recipes
+
+    assert recipes.send_back(filled, "s0_1") == 76
+    worker.advance(filled, "s0_1", Settings())
+    assert [row for row in facts_of(filled) if row[0] != "steps"] == [row for row in after if row[0] != "steps"]
+
+
+def test_stages_run_one_after_the_other(filled: sqlite3.Connection, db_path: Path) -> None:
+    models = pipeline.Models(filled, Settings())
+    from trustmine import console
+
+    for stage in ("s0_1", "s0_2"):
+        done = pipeline.advance(db_path, filled, stage, Settings(), models, pipeline.Plan(), console.progress)
+        assert done.tally.total > 0
+    assert pipeline.count_stale(filled, Settings(), Scope()) == {"s0_1": 0, "s0_2": 0, "s1_1": 0, "s2_0": 0,
+                                                                "s2_2": 0, "s4": 0}  # fmt: skip
+    changed = Settings(max_commit_tokens=100)
+    assert pipeline.count_stale(filled, changed, Scope())["s0_2"] == queries.funnel(filled)["s0_1"].passed
+    sent = pipeline.send_stale_back(filled, changed, models, Scope(), None)
+    assert sent == {"s0_2": queries.funnel(filled)["s0_2"].pending}
+    pipeline.advance(db_path, filled, "s0_2", changed, models, pipeline.Plan(), console.progress)
+    assert queries.funnel(filled)["s0_2"].rejected["too_many_tokens"] > 10
