@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -68,7 +69,7 @@ def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", right: Sequence[str] = ()
 ) -> None:
     """A table on stdout; numbers are grouped by thousands."""
-    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    shown = Table(title=safe(title) or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
@@ -91,26 +92,26 @@ def duration(seconds: float | None) -> str:
 def print_funnel(
     counts: Mapping[str, StageCounts], rates: Mapping[str, Rate], stale: Mapping[str, int], title: str
 ) -> None:
-    """The funnel: one row per stage, reasons below each other."""
-    shown = Table(title=safe(title), title_justify="left", header_style="bold")
+    """The funnel: one row per stage, reasons below each other, then what is running."""
+    shown = Table(title=safe(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for column in ("stage", "pending", "claimed", "passed", "failed", "rejected"):
-        shown.add_column(column, justify="left" if column == "stage" else "right")
-    shown.add_column("by reason")
+        shown.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     if any(stale.values()):
         shown.add_column("stale", justify="right")
-    if rates:
-        shown.add_column("rows/s", justify="right")
-        shown.add_column("left", justify="right")
+    shown.add_column("by reason", no_wrap=True)
     for stage, n in counts.items():
         cells = [stage, *(_number(v) for v in (n.pending, n.claimed, n.passed, n.failed, sum(n.rejected.values())))]
-        cells.append(", ".join(f"{reason} {count:,}" for reason, count in n.rejected.items()))
         if any(stale.values()):
             cells.append(_number(stale.get(stage, 0)))
-        if rates:
-            rate = rates.get(stage)
-            cells += [f"{rate.rows_per_s:,.1f}", duration(rate.left_s)] if rate else ["", ""]
+        cells.append("\n".join(f"{count:,} {reason}" for reason, count in n.rejected.items()))
         shown.add_row(*(plain(cell) for cell in cells))
     out.print(shown)
+    for stage, rate in rates.items():
+        left = f", {duration(rate.left_s)} left" if rate.left_s is not None else ""
+        workers = "1 worker" if rate.n_workers == 1 else f"{rate.n_workers} workers"
+        out.print(plain(f"{stage} is running: {workers}, {rate.rows_per_s:,.2f} rows/s{left}"))
+    if any(stale.values()):
+        out.print(plain("stale: made by other settings, prompts or models; redo: trustmine advance --stale"))
 
 
 def _number(n: int) -> str:

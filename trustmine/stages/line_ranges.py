@@ -30,6 +30,17 @@ def named(completion: Completion, choices: Sequence[LineRange]) -> tuple[LineRan
     return tuple(LineRange(first, last) for first, last in pairs)
 
 
+def spelled(lines: Sequence[int]) -> str:
+    """Ascending line numbers in the answer's form: `3-5, 9-9`."""
+    runs: list[list[int]] = []
+    for line in lines:
+        if runs and line == runs[-1][1] + 1:
+            runs[-1][1] = line
+        else:
+            runs.append([line, line])
+    return ", ".join(f"{first}-{last}" for first, last in runs)
+
+
 def n_fix_lines(function: FunctionPair, lines: LineRange) -> int:
     """How many of these lines the fix deleted."""
     return sum(lines.first_line <= line <= lines.last_line for line in function.deleted_lines)

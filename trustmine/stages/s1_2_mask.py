@@ -40,7 +40,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
         grammar=line_ranges.grammar(allowed, ctx.settings.max_masks),
         function=samples.one_line(function.name),
         numbered=samples.numbered(function.pre_text),
-        deleted=", ".join(str(line) for line in function.deleted_lines),
+        deleted=line_ranges.spelled(function.deleted_lines),
         max_masks=str(ctx.settings.max_masks),
         max_tokens=ctx.settings.max_masks * line_ranges.TOKENS_PER_RANGE,
         temperature=ctx.settings.temperature,

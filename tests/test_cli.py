@@ -1,0 +1,245 @@
+"""The commands as a user meets them: exit codes, errors in three parts, JSON, help with an example."""
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trustmine import cli
+from trustmine.db.connect import connect, schema_version
+from trustmine.demo import write_demo
+
+Run = Callable[..., "tuple[int, str, str]"]
+COMMANDS = "ingest advance run reset status show label audit export serve demo doctor settings".split()
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in tmp_path; gives exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def go(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(args))
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "repo"
+    write_demo(path)
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert re.search(
+        rf"Example: .*trustmine {command}|Example: TRUSTMINE_\w+=\w+ trustmine {command}", " ".join(out.split())
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"trustmine {command}" in README.read_text(encoding="utf-8")
+
+
+def test_every_option_in_the_readme_exists(run: Run) -> None:
+    for command, rest in re.findall(r"trustmine (\w+)([^`\n#]*)", README.read_text(encoding="utf-8")):
+        if command not in COMMANDS:
+            continue
+        help_text = run(command, "--help")[1]
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in help_text, f"trustmine {command} {option}"
+
+
+def test_a_repository_goes_from_ingest_to_the_funnel(run: Run, demo: Path) -> None:
+    assert run("ingest", str(demo), "--name", "demo")[0] == 0
+    assert run("advance", "--stage", "s0_1")[0] == 0
+    assert run("advance", "--stage", "s0_2", "--limit", "10")[0] == 0
+    code, out, _ = run("status", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["commits"], found["repos"][0]["name"]) == (76, "demo")
+    first, second = found["stages"]["s0_1"], found["stages"]["s0_2"]
+    assert set(first) == {"pending", "claimed", "passed", "failed", "rejected"}
+    assert first["passed"] + sum(first["rejected"].values()) == 76
+    assert second["passed"] + sum(second["rejected"].values()) == 10
+    assert second["pending"] == first["passed"] - 10
+    code, out, _ = run("status")
+    assert code == 0
+    assert "no_keyword" in out
+
+
+def test_start_and_end_are_a_slice_of_row_ids(run: Run, demo: Path) -> None:
+    run("ingest", str(demo))
+    run("advance", "--stage", "s0_1", "--start", "11", "--end", "31")
+    conn = connect(Path("trustmine.db"), read_only=True)
+    ids = [row[0] for row in conn.execute("SELECT commit_id FROM steps ORDER BY 1")]
+    conn.close()
+    assert ids == list(range(11, 31))
+
+
+def test_show_tells_all_and_escapes_what_strangers_wrote(run: Run, demo: Path) -> None:
+    run("ingest", str(demo))
+    run("advance", "--stage", "s0_1")
+    conn = connect(Path("trustmine.db"), read_only=True)
+    sha = conn.execute(
+        "SELECT sha FROM commits JOIN messages ON commit_id = id WHERE message LIKE '%' || char(27) || '%'"
+    )
+    hostile = sha.fetchone()[0]
+    conn.close()
+    code, out, _ = run("show", hostile[:10])
+    assert code == 0
+    assert hostile in out
+    assert "\x1b" not in out
+    assert "\\x1b" in out
+    found = json.loads(run("show", hostile, "--json")[1])
+    assert found[0]["sha"] == hostile
+    assert "\x1b" in found[0]["message"]
+    assert found[0]["keyword_matches"]
+
+
+def test_label_and_audit(run: Run, demo: Path, tmp_path: Path) -> None:
+    run("demo", str(tmp_path / "again"), "--known-fixes", "known.csv")
+    run("ingest", str(demo))
+    code, _, err = run("label", "known.csv", "--set", "yes")
+    assert code == 0
+    assert "29 labels on 29 commits" in err
+    code, out, _ = run("audit", "known.csv", "--json")
+    found = json.loads(out)
+    assert (found["commits"], found["stages"]["s0_1"]["pending"]) == (29, 29)
+
+
+def test_settings_say_where_values_come_from(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trustmine.toml").write_text("seed = 3\n")
+    monkeypatch.setenv("TRUSTMINE_LEASE_S", "60")
+    found = json.loads(run("settings", "--json")[1])
+    assert found["seed"] == {"value": 3, "source": "file trustmine.toml"}
+    assert found["lease_s"] == {"value": 60.0, "source": "environment TRUSTMINE_LEASE_S"}
+    assert found["keywords"]["source"] == "default"
+    assert run("settings")[0] == 0
+
+
+def _make_newer(path: Path) -> None:
+    conn = connect(path, create=True)
+    conn.execute(f"PRAGMA user_version = {schema_version() + 1}")
+    conn.close()
+
+
+def _make_other(path: Path) -> None:
+    conn = sqlite3.connect(path)
+    conn.execute("CREATE TABLE songs (title TEXT)")
+    conn.close()
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["ingest", "."], "not a git repository"),
+        (["ingest", "nowhere"], "no such folder"),
+        (["ingest", "empty"], "no commits"),
+        (["ingest", "file:///nowhere/at/all.git"], "Cannot clone"),
+        (["ingest", "full", "--ref", "no-such-branch"], "no-such-branch"),
+        (["advance", "--stage", "s9"], "There is no stage 's9'"),
+        (["status", "--db", "newer.db"], "newer trustmine"),
+        (["ingest", "full", "--db", "other.db"], "another program"),
+        (["ingest", "full", "--db", "text.db"], "not an SQLite database"),
+        (["status", "--db", "missing.db"], "There is no database"),
+        (["status", "--config", "typo.toml"], "Unknown setting"),
+        (["status", "--config", "none.toml"], "Cannot read the settings"),
+        (["reset", "--stage", "s0_1", "--repo", "nope"], "There is no repository 'nope'"),
+        (["show", "ffffffff"], "No commit begins with"),
+        (["show", "xyz"], "This is no SHA"),
+        (["label", "none.csv"], "Cannot read the list"),
+        (["export", "out"], "Nothing to export|no instructions|nothing to export"),
+        (["doctor", "--model", "text.db"], None),
+        (["advance", "--stage", "s0_3", "--model", "none.gguf"], "Cannot read the model"),
+        (["advance", "--stage", "s0_3", "--model", "text.db"], "not GGUF"),
+        (["advance", "--stage", "s0_3", "--model", "cut.gguf"], "truncated or damaged"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    run: Run, git: Callable[..., str], tmp_path: Path, args: list[str], complaint: str | None
+) -> None:
+    from trustmine import resources
+
+    git("commit", "-q", "--allow-empty", "-m", "fix overflow")
+    (tmp_path / "repo").rename(tmp_path / "full")
+    subprocess.run(["git", "init", "-q", "empty"], cwd=tmp_path, check=True)
+    _make_newer(tmp_path / "newer.db")
+    _make_other(tmp_path / "other.db")
+    (tmp_path / "text.db").write_text("hello\n" * 50)
+    (tmp_path / "typo.toml").write_text("max_comit_tokens = 1\n")
+    with resources.built_in_model().open("rb") as model:
+        (tmp_path / "cut.gguf").write_bytes(model.read(1 << 20))
+    run("ingest", "full")
+    conn = connect(Path("trustmine.db"))
+    conn.execute("UPDATE commits SET status = 's0_2'")  # so that a model is asked for
+    conn.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.db")}
+    code, out, err = run(*args)
+    assert code == 1, err
+    assert "Traceback" not in err
+    if complaint is not None:
+        assert re.search(complaint, err), err
+        assert 1 <= len(err.strip().splitlines()) <= 4, "what, where, what to do"
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.db")} == before, "databases are untouched"
+
+
+@pytest.mark.parametrize("args", [["advance"], ["ingest"], ["status", "--nope"], ["nope"], ["advance", "--limit", "0"]])
+def test_wrong_usage_exits_with_2(run: Run, args: list[str]) -> None:
+    code, _, err = run(*args)
+    assert code == 2
+    assert "Usage:" in err
+
+
+def test_our_own_bug_leaves_a_log_and_exits_with_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(cli.config, "load", broken)
+    code, _, err = run("settings")
+    assert code == 3
+    log = Path(err.rsplit("Details: ", 1)[1].strip())
+    assert "ZeroDivisionError: oops" in log.read_text()
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.config, "load", interrupted)
+    code, _, err = run("settings")
+    assert code == 130
+    assert "nothing is lost" in err
+
+
+def test_a_vanished_repository_is_one_clear_error(run: Run, git: Callable[..., str], tmp_path: Path) -> None:
+    git("commit", "-q", "--allow-empty", "-m", "fix overflow")
+    run("ingest", "repo")
+    (tmp_path / "repo").rename(tmp_path / "elsewhere")
+    code, _, err = run("advance", "--stage", "s0_1")
+    assert code == 1
+    assert "cannot be read any more" in err
+    assert json.loads(run("status", "--json")[1])["stages"]["s0_1"]["pending"] == 1
+
+
+def test_help_and_status_do_not_load_a_model() -> None:
+    script = "import sys, trustmine.cli; sys.exit('llama_cpp' in sys.modules or 'pygit2' in sys.modules)"
+    env = {**os.environ, "PYTHONPATH": str(README.parent)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=env)
