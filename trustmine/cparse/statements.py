@@ -127,7 +127,10 @@ def _items(block: Node, text: bytes) -> list[_Item | None]:
 
 
 def _item(node: Node, text: bytes) -> _Item | None:
-    if node.is_error or node.end_byte <= node.start_byte or not _is_balanced(text[node.start_byte : node.end_byte]):
+    if node.is_error or node.end_byte <= node.start_byte:
+        return None
+    # Without an error the grammar has balanced it.
+    if node.has_error and not _is_balanced(text[node.start_byte : node.end_byte]):
         return None
     starts, inner = [node.start_byte], node
     while inner.type == "labeled_statement" and inner.named_children:
