@@ -1,7 +1,6 @@
 """Definitions in the tree of a commit: the file, its headers, the rest."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,8 @@ from trustmine.gitrepo import GitRepo
 FILES = {
     "lib/a.c": '#include "a.h"\n#include <proj/base.h>\n#include "../gone.h"\nstatic int own(void) { return 0; }\n',
     "lib/a.h": '#include "deep.h"\nint far(int n);\nstruct opaque;\n#define A_LIMIT \\\n  8\n',
-    "lib/deep.h": '#include "a.h"\nenum mode {\n  kFast,\n  kSlow\n};\ntypedef struct deep {\n  int width;\n} deep_t;\n',
+    "lib/deep.h": '#include "a.h"\nenum mode {\n  kFast,\n  kSlow\n};\n'
+    "typedef struct deep {\n  int width;\n} deep_t;\n",
     "include/proj/base.h": "extern int level;\ntypedef unsigned base_t;\nint nowhere(void);\n",
     "lib/sub/far.c": "int\nfar(int n)\n{\n  return n;\n}\nint level = 3;\n",
     "other/far.c": "int far(int n) { return 0; }\n/* lonely(x) */\n",
