@@ -11,16 +11,10 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from trustmine.cparse.tree import Parsed, TooComplex, captures, errors, parse, query, text_of
+from trustmine.cparse.tree import Parsed, TooComplex, errors, outer_nodes, parse, text_of
 from trustmine.lines import LineRange
 
-_DEFINITIONS = query(
-    "(function_definition) @function",
-    """
-    (template_declaration (function_definition) @templated) @template
-    (namespace_definition) @scope (class_specifier) @scope (struct_specifier) @scope (union_specifier) @scope
-    """,
-)
+_SCOPES = frozenset(("namespace_definition", "class_specifier", "struct_specifier", "union_specifier"))
 _BODIES = ("compound_statement", "try_statement", "constructor_try_statement")
 _NAMES = frozenset(("identifier", "field_identifier", "type_identifier", "operator_name", "destructor_name"))
 _NAMES |= {"qualified_identifier", "template_function", "template_method", "operator_cast", "dependent_name"}
@@ -77,7 +71,7 @@ def outline_of(configurations: Sequence[Parsed]) -> Outline:
         own = [f for f in _functions_of(parsed) if _is_within(f, usual.left_out)]
         found += [f for f in own if not any(_overlap(f, g) for g in found)]
     found.sort(key=lambda f: (f.start_byte, -f.end_byte))
-    doubtful = [LineRange(e.start_point.row + 1, e.end_point.row + 1) for e in errors(usual)]
+    doubtful = sorted(LineRange(e.start_point.row + 1, e.end_point.row + 1) for e in errors(usual.root))
     outside = [
         d for d in doubtful if not any(f.first_line <= d.first_line and d.last_line <= f.last_line for f in found)
     ]
@@ -100,18 +94,23 @@ def body_of(definition: Node) -> Node | None:
 
 def largest_definition(parsed: Parsed) -> Node | None:
     """The function definition that a function's text consists of."""
-    found = [node for node in captures(parsed, _DEFINITIONS).get("function", []) if body_of(node) is not None]
+    found = [node for node in outer_nodes(parsed) if node.type == "function_definition" and body_of(node) is not None]
     return max(found, key=lambda node: (node.end_byte - node.start_byte, -node.start_byte), default=None)
 
 
 def _functions_of(parsed: Parsed) -> list[Function]:
-    found = captures(parsed, _DEFINITIONS)
-    template_start = {t.named_children[-1].id: t for t in found.get("template", [])}
-    scopes = [(s, s.child_by_field_name("body"), s.child_by_field_name("name")) for s in found.get("scope", [])]
-    broken = [(e.start_byte, e.end_byte) for e in errors(parsed)]
+    nodes = list(outer_nodes(parsed))
+    templates = [node for node in nodes if node.type == "template_declaration" and node.named_children]
+    template_start = {template.named_children[-1].id: template for template in templates}
+    scopes = [
+        (node, node.child_by_field_name("body"), node.child_by_field_name("name"))
+        for node in nodes
+        if node.type in _SCOPES and parsed.cpp
+    ]
+    broken = [(e.start_byte, e.end_byte) for e in errors(parsed.root)]
     result: list[Function] = []
     outer_end, outer_body = 0, 0
-    for node in sorted(found.get("function", []), key=lambda n: (n.start_byte, -n.end_byte)):
+    for node in (node for node in nodes if node.type == "function_definition"):
         body, name = body_of(node), name_of(node)
         if body is None or name is None:
             continue

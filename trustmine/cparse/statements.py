@@ -17,9 +17,11 @@ from trustmine.cparse.lexis import Lexis
 from trustmine.cparse.tree import Parsed, TooComplex, parse
 from trustmine.lines import LineRange
 
-# Statements in one run. Ranges grow with the square of a block's length; the
-# functions that are kept have 1,000 tokens at most, far fewer statements.
+# Statements in one run, and ranges of one block: they grow with the square of
+# a block's length. The functions that are kept have 1,000 tokens at most, far
+# too few to reach either; only in longer ones do runs get shorter.
 MAX_RUN = 200
+MAX_RANGES = 100_000
 
 _BRACKET = re.compile(rb"[][(){}]")
 _CLOSES = {b")": b"(", b"]": b"[", b"}": b"{"}
@@ -103,8 +105,9 @@ def _ranges_in(parsed: Parsed, is_body: bool, items: list[_Item | None]) -> Iter
 
 def _runs(items: list[_Item | None]) -> Iterator[tuple[int, int]]:
     """First and last of every run of statements that holds nothing not understood."""
+    longest = min(MAX_RUN, 1 + MAX_RANGES // max(len(items), 1))
     for first in range(len(items)):
-        for last in range(first, min(first + MAX_RUN, len(items))):
+        for last in range(first, min(first + longest, len(items))):
             if items[last] is None:
                 break
             yield first, last
@@ -127,7 +130,10 @@ def _items(block: Node, text: bytes) -> list[_Item | None]:
 
 
 def _item(node: Node, text: bytes) -> _Item | None:
-    if node.is_error or node.end_byte <= node.start_byte or not _is_balanced(text[node.start_byte : node.end_byte]):
+    if node.is_error or node.end_byte <= node.start_byte:
+        return None
+    # Without an error the grammar has balanced it.
+    if node.has_error and not _is_balanced(text[node.start_byte : node.end_byte]):
         return None
     starts, inner = [node.start_byte], node
     while inner.type == "labeled_statement" and inner.named_children:

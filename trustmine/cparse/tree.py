@@ -1,26 +1,31 @@
 """Parse trees: the only user of tree-sitter.
 
-A parse is bounded by a count of parser steps, not by a clock, so that the
+A parse is bounded by parser steps and depth, not by a clock, so that the
 same bytes give the same tree on any machine. Trees are walked with stacks of
 our own: source may nest deeper than Python's stack.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 import tree_sitter_c
 import tree_sitter_cpp
-from tree_sitter import Language, Node, Parser, Query, QueryCursor
+from tree_sitter import Language, Node, Parser
 
 from trustmine.cparse.lexis import Lexis, is_cpp
 
 C = Language(tree_sitter_c.language())
 CPP = Language(tree_sitter_cpp.language())
 
+_BRACKET = re.compile(rb"[][(){}]")
 # The parser reports every 100 operations. 400 KB of C took 3,836 reports and
 # 0.15 s (measured 2026-11 on gpac's box_code_base.c), so this is about 5 MB.
 MAX_STEPS = 50_000
+# Brackets in brackets. Compilers stop at 256 unless told otherwise (clang -fbracket-depth).
+MAX_DEPTH = 1_000
+_INNER = ("_expression", "expression_statement", "initializer_list", "parameter_list", "argument_list", "_literal")
 # Configurations parsed per source; further branches of an #if..#elif chain are not looked into.
 MAX_CONFIGURATIONS = 8
 
@@ -37,7 +42,7 @@ class Parsed:
 
 
 class TooComplex(Exception):
-    """The parser gave up within its bound of steps."""
+    """The source is beyond the bounds of what is parsed."""
 
 
 def parse(source: bytes, path: str, is_fragment: bool = False) -> Iterator[Parsed]:
@@ -53,21 +58,25 @@ def parse(source: bytes, path: str, is_fragment: bool = False) -> Iterator[Parse
         other = Lexis(source, True, is_fragment)
         other_text, other_left_out = next(other.configurations())
         other_root = _parse(other_text, True)
-        if _n_errors(other_root, True) < _n_errors(root, False):
+        if len(errors(other_root)) < len(errors(root)):
             cpp, lexis, text, left_out, root = True, other, other_text, other_left_out, other_root
     yield Parsed(lexis, root, text, left_out, cpp)
     for text, left_out in islice(lexis.configurations(), 1, MAX_CONFIGURATIONS):
         yield Parsed(lexis, _parse(text, cpp), text, left_out, cpp)
 
 
-def captures(parsed: Parsed, queries: tuple[Query, Query]) -> dict[str, list[Node]]:
-    """Nodes that a query, given for C and C++, captures anywhere in the tree."""
-    return QueryCursor(queries[parsed.cpp]).captures(parsed.root)
+def outer_nodes(parsed: Parsed) -> Iterator[Node]:
+    """Every node but what lies in expressions and parameters that the grammar understood.
 
-
-def query(c: str, cpp: str = "") -> tuple[Query, Query]:
-    """A query for C, and the same with more patterns for C++."""
-    return Query(C, c), Query(CPP, c + cpp)
+    Where definitions and statements are, that is. tree-sitter's own queries
+    take time with the square of a tree's depth; this does not.
+    """
+    stack = [parsed.root]
+    while stack:
+        node = stack.pop()
+        yield node
+        if node.has_error or not node.type.endswith(_INNER):
+            stack += reversed(node.named_children)
 
 
 def preorder(node: Node) -> Iterator[tuple[Node, Node | None, str | None]]:
@@ -97,19 +106,31 @@ def text_of(node: Node) -> bytes:
     return node.text or b""
 
 
-_ERRORS = query("(ERROR) @error (MISSING) @error")
+def errors(root: Node) -> list[Node]:
+    """Where the grammar did not fit, in the order of the text."""
+    found: list[Node] = []
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.is_error or node.is_missing:
+            found.append(node)
+        elif node.has_error:
+            stack += reversed(node.children)
+    return found
 
 
-def errors(parsed: Parsed) -> list[Node]:
-    """Where the grammar did not fit."""
-    return captures(parsed, _ERRORS).get("error", [])
-
-
-def _n_errors(root: Node, cpp: bool) -> int:
-    return len(QueryCursor(_ERRORS[cpp]).captures(root).get("error", []))
+def _depth(text: bytes) -> int:
+    """How deep brackets nest in a source whose literals hold none."""
+    depth = deepest = 0
+    for match in _BRACKET.finditer(text):
+        depth = depth + 1 if match[0] in b"([{" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _parse(text: bytes, cpp: bool) -> Node:
+    if _depth(text) > MAX_DEPTH:
+        raise TooComplex(f"more than {MAX_DEPTH} brackets in each other")
     steps = 0
 
     def give_up(_byte: int, _has_error: bool) -> bool:

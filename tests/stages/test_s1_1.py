@@ -1,0 +1,150 @@
+"""s1_1 on real repositories: the function pair, and every reason to reject."""
+
+import datetime
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from refine_helpers import MemoryFacts, a_commit, context, git
+
+from trustmine import patches, text
+from trustmine.gitrepo import GitRepo
+from trustmine.records import Advance, Diff, FunctionPair, Identifier, Label, PreImage, Reject
+from trustmine.stages import s1_1_refine
+
+HEAD_ = "/* about f */\nint\nf(char *p)\n{\n"
+FUNCTION = HEAD_ + "  int n = 4;\n  copy(p, n);\n  a();\n  b();\n  c();\n  return n;\n}\n"
+OTHER = "\nint g(void)\n{\n  return 1;\n}\n"
+
+
+def run(folder: Path, before: str | bytes | None, after: str | bytes | None, **more: Any) -> Any:
+    """The stage's outcome for a commit that turns one content of x.c into another."""
+    name, new_name = more.pop("name", "x.c"), more.pop("new_name", None)
+    git(folder, "init", "-q", ".")
+    (folder / "README").write_text("x")
+    for content, path in ((before, name), (after, new_name or name)):
+        (folder / name).unlink(missing_ok=True)
+        if content is not None:
+            (folder / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+        git(folder, "add", "-A")
+        git(folder, "commit", "-qm", "x")
+    sha = git(folder, "rev-parse", "HEAD")
+    repo = GitRepo.open(folder)
+    patch = repo.patch(sha, 1_000_000)
+    assert patch.patch is not None
+    patch_text, encoding = text.decode(more.pop("patch", patch.patch))
+    facts = MemoryFacts(
+        [Diff(patch_text, encoding, patch.n_chars), *patch.files, *more.pop("facts", ())], more.pop("labels", ())
+    )
+    commit = a_commit(sha, more.pop("time_s", 1_500_000_000))
+    return s1_1_refine.run(commit, context(facts, repo, **more))
+
+
+def reason(outcome: Any) -> str:
+    assert isinstance(outcome, Reject)
+    assert outcome.reason in s1_1_refine.REASONS
+    return outcome.reason
+
+
+def test_a_fix_in_one_function_gives_it_before_and_after(tmp_path: Path) -> None:
+    outcome = run(tmp_path, OTHER + FUNCTION + OTHER, OTHER + FUNCTION.replace("n = 4", "n = 8;\n  int m") + OTHER)
+    assert isinstance(outcome, Advance)
+    image, function = outcome.facts
+    assert isinstance(image, PreImage)
+    assert isinstance(function, FunctionPair)
+    assert zlib.decompress(image.content).decode() == OTHER + FUNCTION + OTHER
+    assert (function.name, function.split, function.encoding) == ("f", "train", "utf-8")
+    assert (function.pre_first_line, function.pre_last_line) == (7, 16)
+    assert (function.post_first_line, function.post_last_line) == (7, 17)
+    assert function.pre_text == FUNCTION.removeprefix("/* about f */\n")
+    assert function.deleted_lines == (4,)
+    assert function.added_lines == (4, 5)
+    assert function.post_text.split("\n")[3:5] == ["  int n = 8;", "  int m;"]
+    assert function.hunk.startswith("@@ -")
+    assert patches.parse(b"diff --git a/x b/x\n" + function.hunk.encode())[0].hunks[0].text().decode() == function.hunk
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (FUNCTION, FUNCTION.replace("  a();\n", "  a();\n  aa();\n"), "only_additions"),
+        (None, FUNCTION, "only_additions"),
+        (FUNCTION, None, "not_in_function"),
+        ("int a;\n" + FUNCTION, "int b;\n" + FUNCTION, "not_in_function"),
+        # From inside of f over its end into what follows.
+        (FUNCTION + "int a;\n", FUNCTION.replace("  return n;\n}", "  return 0;\n}") + "int b;\n", "not_in_function"),
+        (FUNCTION, FUNCTION.replace("  a();\n", "  a ( ); /* b */\n"), "format_only"),
+        (FUNCTION, FUNCTION.replace("  a();\n", "}\nint h(void)\n{\n"), "not_in_function"),
+        (FUNCTION + "int h( = { ] x ;\n", FUNCTION + "int h( = { ] y ;\n", "function_unparsed"),
+        (FUNCTION + OTHER * 4, FUNCTION.replace("n = 4", "n = 5") + OTHER * 3 + "\nint h;\n", "multi_hunk"),
+        (b"\0bin\xff", b"\0bin", "not_in_function"),
+    ],
+)
+def test_what_is_rejected(tmp_path: Path, before: str | None, after: str | None, expected: str) -> None:
+    assert reason(run(tmp_path, before, after)) == expected
+
+
+def test_a_pure_rename_is_a_noop_and_a_rename_with_a_fix_is_kept(tmp_path: Path) -> None:
+    for folder in ("pure", "fixed"):
+        (tmp_path / folder).mkdir()
+    assert reason(run(tmp_path / "pure", FUNCTION, FUNCTION, new_name="y.c")) == "noop"
+    outcome = run(tmp_path / "fixed", FUNCTION, FUNCTION.replace("n = 4", "n = 5"), new_name="y.c")
+    assert (outcome.facts[1].old_path, outcome.facts[1].path) == ("x.c", "y.c")
+
+
+def test_context_lines_may_reach_into_neighbours(tmp_path: Path) -> None:
+    outcome = run(tmp_path, FUNCTION + OTHER, FUNCTION.replace("return n", "return 0") + OTHER)
+    assert outcome.facts[1].name == "f"
+
+
+def test_a_function_renamed_in_the_hunk_is_the_same_function(tmp_path: Path) -> None:
+    outcome = run(tmp_path, FUNCTION, FUNCTION.replace("f(char *p)", "ff(const char *p)"))
+    assert (outcome.facts[1].name, outcome.facts[1].pre_text.split("\n")[1]) == ("ff", "f(char *p)")
+
+
+def test_a_pure_deletion_is_kept(tmp_path: Path) -> None:
+    outcome = run(tmp_path, FUNCTION, FUNCTION.replace("  a();\n", ""))
+    assert (outcome.facts[1].deleted_lines, outcome.facts[1].added_lines) == ((6,), ())
+
+
+def test_long_functions_are_rejected_by_their_tokens(tmp_path: Path) -> None:
+    outcome = run(tmp_path, FUNCTION, FUNCTION.replace("n = 4", "n = 5"), max_function_tokens=20)
+    assert reason(outcome) == "function_too_long"
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("byte", [b"e", b"\xe9", "é".encode()])
+def test_bytes_survive_in_texts(tmp_path: Path, ending: str, byte: bytes) -> None:
+    source = FUNCTION.replace("a();", 'a("?");').replace("\n", ending).encode().replace(b"?", byte)
+    function = run(tmp_path, source, source.replace(b"n = 4", b"n = 5")).facts[1]
+    assert text.encode(function.pre_text, function.encoding) == source.partition(ending.encode())[2]
+
+
+CUTOFF_S = int(datetime.datetime(2023, 1, 1, tzinfo=datetime.UTC).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("time_s", "facts", "labels", "split"),
+    [
+        (CUTOFF_S - 1, (), (), "train"),
+        (CUTOFF_S - 1, (Identifier("CVE", "CVE-2022-1"),), (), "train"),
+        (CUTOFF_S, (), (), None),
+        (CUTOFF_S, (Identifier("CWE", "CWE-787"),), (Label("list", "GHSA-x", "yes", None),), None),
+        (CUTOFF_S, (Identifier("CVE", "CVE-2023-1"),), (), "bench"),
+        (CUTOFF_S, (), (Label("list", "CVE-2023-1", "yes", None),), "bench"),
+    ],
+)
+def test_the_cutoff_splits(tmp_path: Path, time_s: int, facts: Any, labels: Any, split: str | None) -> None:
+    after = FUNCTION.replace("n = 4", "n = 5")
+    outcome = run(tmp_path, FUNCTION, after, time_s=time_s, facts=facts, labels=labels)
+    if split is None:
+        assert reason(outcome) == "after_cutoff"
+    else:
+        assert outcome.facts[1].split == split
+
+
+def test_a_patch_that_does_not_give_the_post_image_fails_the_row(tmp_path: Path) -> None:
+    wrong = b"diff --git a/x.c b/x.c\n--- a/x.c\n+++ b/x.c\n@@ -5 +5 @@\n-  int n = 4;\n+  int n = 6;\n"
+    with pytest.raises(s1_1_refine.IdentityError):
+        run(tmp_path, FUNCTION, FUNCTION.replace("n = 4", "n = 5"), patch=wrong)

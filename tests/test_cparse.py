@@ -1,0 +1,290 @@
+"""Functions, statements, names and symbols of real-life C and C++."""
+
+import re
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trustmine import cparse
+from trustmine.cparse import LineRange, function_at, functions, names, outline, statement_ranges, symbols, tree
+from trustmine.cparse import strip_comments_and_space as strip
+
+
+def found(source: str, path: str = "x.c") -> list[tuple[str, int, int]]:
+    return [(f.name, f.first_line, f.last_line) for f in functions(source.encode(), path)]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("int\nmain(argc, argv)\n  int argc;\n  char **argv;\n{\n}\n", [("main", 1, 6)]),
+        ("/* about f */\nstatic CURLcode\nf(int a)\n{\n}\n", [("f", 2, 5)]),
+        ("UNITTEST CURLcode f(void);\nUNITTEST CURLcode f(void)\n{\n}\n", [("f", 2, 4)]),
+        ("GF_EXPORT\nGF_Err gf_x(void *p) {\n}\n", [("gf_x", 1, 3)]),
+        ("int __attribute__((noinline)) f(int a) {\n}\n", [("f", 1, 2)]),
+        ("static char *\nf(void) { return 0; }\nint (*g(int z))(int)\n{\n}\n", [("f", 1, 2), ("g", 3, 5)]),
+        ("#ifdef A\nint f(int a)\n#else\nint f(void)\n#endif\n{\n}\n", [("f", 2, 7)]),
+        ("#ifdef A\nint f(void)\n{\n}\n#elif B\nint g(void)\n{\n}\n#else\nint h(void)\n{\n}\n#endif\n",
+         [("f", 2, 4), ("g", 6, 8), ("h", 10, 12)]),
+        ("#if 0\nint f( {\n#else\nint f(void) {\n#endif\n}\n", [("f", 4, 6)]),
+        ("int f(void)\n{\n#ifdef A\n  if(a) {\n#else\n  if(b) {\n#endif\n  }\n}\nint g(void) { }\n",
+         [("f", 1, 9), ("g", 10, 10)]),
+        ("int f(void) {\n  for_each(x) {\n    y();\n  }\n}\n", [("f", 1, 5)]),
+        ("int f(void) {\n  GET_STATE\n  if(!x) return;\n}\nint g(void) {\n}\n", [("f", 1, 4), ("g", 5, 6)]),
+        ('char *s = "}{"; /* } */ char c = \'{\';\nint f(void) { return \'"\'; }\n', [("f", 2, 2)]),
+        ("#define X {\nint f(void) {\n}\n#define Y \\\n  int g(void) { }\n", [("f", 2, 3)]),
+    ],
+)  # fmt: skip
+def test_functions_of_c(source: str, expected: list[tuple[str, int, int]]) -> None:
+    assert found(source) == expected
+
+
+def test_functions_of_cpp_have_qualified_names_and_lambdas_belong_to_them() -> None:
+    source = """namespace a::b { namespace c {
+template<class T>
+class K : public B {
+public:
+  K(int x) : y(x) { }
+  ~K() override;
+  int operator+(int o) const { auto l = [&](int z) { return z; }; return l(1); }
+};
+template<class T>
+K<T>::~K() noexcept
+{ }
+} }
+std::string a::B::c() { return {}; }
+extern "C" { int f(void) { return R"(})"[0]; } }
+"""
+    assert found(source, "x.cpp") == [
+        ("a::b::c::K::K", 5, 5),
+        ("a::b::c::K::operator+", 7, 7),
+        ("a::b::c::K<T>::~K", 9, 11),
+        ("a::B::c", 13, 13),
+        ("f", 14, 14),
+    ]
+
+
+def test_a_header_is_read_as_cpp_where_that_fits_better() -> None:
+    source = "class A {\npublic:\n  int f() const { return 1; }\n};\n"
+    assert found(source, "x.h") == [("A::f", 3, 3)]
+    assert found("static inline int f(int new) { return new; }\n", "x.h") == [("f", 1, 1)]
+
+
+def test_the_innermost_function_around_lines() -> None:
+    source = b"int f(void)\n{\n}\nint g(void)\n{\n  x();\n}\n"
+    every = functions(source, "x.c")
+    inner = function_at(every, 6, 6)
+    assert inner is not None
+    assert (inner.name, inner.body_first_line, inner.body_last_line) == ("g", 5, 7)
+    assert source[inner.start_byte : inner.end_byte] == b"int g(void)\n{\n  x();\n}"
+    assert function_at(every, 2, 5) is None
+
+
+def test_a_parse_without_bounds_is_given_up_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MAX_STEPS", 10)
+    source = b"int f(void) { return 0; }\n" * 1000
+    assert outline(source, "x.c").is_too_complex
+    assert functions(source, "x.c") == ()
+    assert statement_ranges(source, "x.c") == names(source, 1, 9, "x.c") == symbols(source, "x.c") == ()
+
+
+FUNCTION = b"""static int f(struct easy *data, int n)
+{
+  int i = 0;   /* hi
+  there */
+  char *p = NULL;
+  if(!p) {
+    p = get(n); /* why */
+    i++;
+  }
+  else if(n)
+    return OK;
+#ifdef USE_X
+  x(p);
+#else
+  y(&i);
+#endif
+  switch(n) { case 0: break;
+  case 1:
+    a();
+    b(q->member, kMode);
+  }
+out:
+  drop(p); drop(q);
+  return i;
+}
+"""
+
+
+def test_masks_are_runs_of_whole_statements() -> None:
+    ranges = set(statement_ranges(FUNCTION, "x.c"))
+    for allowed in [(5, 5), (6, 11), (5, 11), (7, 7), (7, 8), (8, 8), (11, 11), (13, 13), (15, 15), (6, 21), (18, 20)]:
+        assert LineRange(*allowed) in ranges
+    for allowed in [(19, 19), (19, 20), (22, 23), (23, 23), (23, 24), (5, 24)]:
+        assert LineRange(*allowed) in ranges
+    # Half a comment, half an if, half a conditional, a label alone, a brace, the body.
+    for refused in [
+        (3, 3),
+        (6, 9),
+        (10, 11),
+        (13, 15),
+        (12, 14),
+        (22, 22),
+        (9, 9),
+        (3, 24),
+        (17, 17),
+        (17, 18),
+        (1, 25),
+    ]:
+        assert LineRange(*refused) not in ranges
+    assert sorted(ranges) == list(statement_ranges(FUNCTION, "x.c"))
+
+
+def test_every_mask_leaves_balanced_code() -> None:
+    lines = FUNCTION.split(b"\n")
+    for mask in statement_ranges(FUNCTION, "x.c"):
+        rest = b"\n".join([*lines[: mask.first_line - 1], b"MASK;", *lines[mask.last_line :]])
+        (only,) = functions(rest, "x.c")
+        assert not only.has_error, rest.decode()
+        assert only.last_line == rest.count(b"\n")
+        assert len(re.findall(rb"#if", rest)) == len(re.findall(rb"#endif", rest))
+
+
+def test_the_statements_next_to_a_mask() -> None:
+    assert cparse.neighbours(FUNCTION, LineRange(7, 7), "x.c") == (LineRange(8, 8),)
+    assert cparse.neighbours(FUNCTION, LineRange(6, 11), "x.c") == (LineRange(5, 5), LineRange(13, 13))
+    assert cparse.neighbours(FUNCTION, LineRange(11, 11), "x.c") == ()
+
+
+def test_names_have_the_kind_of_their_use() -> None:
+    kinds = {name.name: (name.kind, name.is_local) for name in names(FUNCTION, 1, 25, "x.c")}
+    assert kinds["data"] == ("pointer variable", True)
+    assert kinds["q"] == ("pointer variable", False)
+    assert kinds["i"] == ("variable", True)
+    assert kinds["easy"] == ("type", False)
+    assert kinds["get"] == ("function", False)
+    assert kinds["OK"] == kinds["USE_X"] == ("macro", False)
+    assert kinds["member"] == ("member", False)
+    assert kinds["kMode"] == ("variable", False)
+    assert kinds["out"] == ("label", True)
+    assert kinds["f"] == ("function", True)
+    assert kinds["x"] == kinds["y"] == ("function", False)
+    assert not {"int", "char", "NULL", "switch", "hi", "there"} & set(kinds)
+    assert [name.name for name in names(FUNCTION, 7, 8, "x.c")] == ["get", "i", "n", "p"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (b"a = b + c; /* x */\n", b"a=b+c;// y\n", True),
+        (b'f("a b");', b'f("ab");', False),
+        (b'f("/* no comment */");', b'f("");', False),
+        (b"int x;", b"in tx;", False),
+        (b"a - -b", b"a--b", False),
+        (b"#define A\nB", b"#define A B", False),
+        (b"if (a)\r\n\tb ( ) ;", b"if(a) b();", True),
+        (b"a /* 1 */ b", b"a b", True),
+        (b"x = 'a';", b"x = ' ';", False),
+    ],
+)
+def test_only_the_format_differs(one: bytes, other: bytes, same: bool) -> None:
+    assert (strip(one, "x.c") == strip(other, "x.c")) == same
+
+
+def test_symbols_of_a_file() -> None:
+    source = b"""#define FOO(x) \\
+  (x)
+typedef struct { int a; char *b; } foo_t;
+struct bar { int (*fn)(void);
+  int last; };
+enum E { E1,
+  E2 = 3 };
+extern int ext;
+static int tab[] = { 1 };
+int proto(void);
+struct opaque;
+struct opaque *make(struct opaque *p) { int local; return p; }
+#ifdef X
+int one;
+#else
+int two;
+#endif
+"""
+    every = {(s.name, s.kind, s.first_line, s.last_line, s.is_declaration_only) for s in symbols(source, "x.c")}
+    assert every == {
+        ("FOO", "macro", 1, 2, False),
+        ("foo_t", "typedef", 3, 3, False),
+        ("a", "member", 3, 3, False),
+        ("b", "member", 3, 3, False),
+        ("bar", "struct", 4, 5, False),
+        ("fn", "member", 4, 4, False),
+        ("last", "member", 5, 5, False),
+        ("E", "enum", 6, 7, False),
+        ("E1", "constant", 6, 6, False),
+        ("E2", "constant", 7, 7, False),
+        ("ext", "variable", 8, 8, True),
+        ("tab", "variable", 9, 9, False),
+        ("proto", "function", 10, 10, True),
+        ("opaque", "struct", 11, 11, True),
+        ("make", "function", 12, 12, False),
+        ("one", "variable", 14, 14, False),
+        ("two", "variable", 16, 16, False),
+    }
+
+
+def test_includes_are_listed_once_in_order() -> None:
+    source = b'#include "a.h"\n# include <sys/b.h> /* x */\n/*\n#include "no.h"\n*/\n#include "a.h"\n'
+    assert cparse.includes(source, "x.c") == ("a.h", "sys/b.h")
+
+
+PIECES = rb"""int f(void) {|}|{|(|)|;|#if A~|#else~|#elif B~|#endif~|#if 0~|"|'|/*|*/|//|x| |R"(|)"|case 1:|out:|if(a)
+|FOO~|struct s|typedef |enum e {a,b}|->m|*p|[1]|= 1|#define X |class K : B {|K::f() {|template<class T> |namespace n {|~|\~
+|\|#|<:|~~|@0|@255"""
+_ODD = {b"@0": b"\x00", b"@255": b"\xff"}
+_WORDS = [_ODD.get(piece, piece) for piece in PIECES.replace(b"\n", b"").replace(b"~", b"\n").split(b"|")]
+SOURCES = st.lists(st.sampled_from(_WORDS), max_size=40).map(b"".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SOURCES | st.binary(max_size=200), st.sampled_from(["x.c", "x.h", "x.cpp"]))
+def test_any_bytes_are_taken_and_positions_stay_inside(source: bytes, path: str) -> None:
+    n_lines = source.count(b"\n") + 1
+    for function in functions(source, path):
+        assert 0 <= function.start_byte < function.end_byte <= len(source)
+        assert 1 <= function.first_line <= function.body_first_line <= function.body_last_line <= function.last_line
+        assert function.last_line <= n_lines
+    for lines in statement_ranges(source, path):
+        assert 1 <= lines.first_line <= lines.last_line <= n_lines
+        cparse.neighbours(source, lines, path)
+    for symbol in symbols(source, path):
+        assert 1 <= symbol.first_line <= symbol.last_line <= n_lines
+        assert symbol.name.encode() in source
+    for name in names(source, 1, n_lines, path):
+        assert name.name.encode() in source
+    stripped = strip(source, path)
+    assert strip(stripped, path) == stripped or b"\n" in source or b'"' in source or b"'" in source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"(" * 900,
+        b"(" * 100_000,
+        b"int f(void) {" + b"{" * 900 + b"x();\n" + b"}" * 900 + b"}",
+        b"int f(void) { return " + b"-" * 20_000 + b"1; }",
+        b"#if A\n" * 5_000 + b"#endif\n" * 5_000,
+        b"int f(void) {\n" + b"if(x)\n" * 3_000 + b"y();\n}",
+        b'"' * 20_001 + b"/*" * 5_000,
+    ],
+)
+def test_deep_nesting_needs_no_deep_stack(source: bytes) -> None:
+    limit = sys.getrecursionlimit()
+    for path in ("x.c", "x.cpp"):
+        outline(source, path)
+        statement_ranges(source, path)
+        names(source, 1, 5, path)
+        symbols(source, path)
+        strip(source, path)
+    assert sys.getrecursionlimit() == limit

@@ -1,0 +1,76 @@
+"""Definitions in the tree of a commit: the file, its headers, the rest."""
+
+import subprocess
+
+import pytest
+
+from trustmine.definitions import DefinitionFinder
+from trustmine.gitrepo import GitRepo
+
+FILES = {
+    "lib/a.c": '#include "a.h"\n#include <proj/base.h>\n#include "../gone.h"\nstatic int own(void) { return 0; }\n',
+    "lib/a.h": '#include "deep.h"\nint far(int n);\nstruct opaque;\n#define A_LIMIT \\\n  8\n',
+    "lib/deep.h": '#include "a.h"\nenum mode {\n  kFast,\n  kSlow\n};\n'
+    "typedef struct deep {\n  int width;\n} deep_t;\n",
+    "include/proj/base.h": "extern int level;\ntypedef unsigned base_t;\nint nowhere(void);\n",
+    "lib/sub/far.c": "int\nfar(int n)\n{\n  return n;\n}\nint level = 3;\n",
+    "other/far.c": "int far(int n) { return 0; }\n/* lonely(x) */\n",
+    "other/notes.txt": "int texted(void) { }\n",
+}
+
+
+@pytest.fixture(scope="module")
+def finder(tmp_path_factory: pytest.TempPathFactory) -> tuple[DefinitionFinder, str]:
+    folder = tmp_path_factory.mktemp("defs")
+    for path, content in FILES.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "init", "-q", "."], cwd=folder, check=True)
+    subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
+    subprocess.run(["git", *who, "commit", "-qm", "all"], cwd=folder, check=True)
+    sha = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return DefinitionFinder(GitRepo.open(folder)), sha.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint", "expected"),
+    [
+        ("own", "function", [("lib/a.c", 4, 4, "function")]),
+        ("A_LIMIT", "macro", [("lib/a.h", 4, 5, "macro")]),
+        ("kSlow", "constant", [("lib/deep.h", 4, 4, "constant")]),
+        ("kFast", "variable", [("lib/deep.h", 3, 3, "constant")]),
+        ("deep_t", "type", [("lib/deep.h", 6, 8, "typedef")]),
+        ("deep", "type", [("lib/deep.h", 6, 8, "struct")]),
+        ("width", "member", [("lib/deep.h", 7, 7, "member")]),
+        ("base_t", "type", [("include/proj/base.h", 2, 2, "typedef")]),
+        # Declared in headers: the definitions are elsewhere, the nearest folder first.
+        ("far", "function", [("lib/sub/far.c", 1, 5, "function"), ("other/far.c", 1, 1, "function")]),
+        ("level", "variable", [("lib/sub/far.c", 6, 6, "variable")]),
+        ("lonely", "function", []),
+        ("texted", "function", []),
+        ("width", "function", []),
+        ("missing", "function", []),
+    ],
+)
+def test_the_definition_of_a_name(
+    finder: tuple[DefinitionFinder, str], name: str, hint: str, expected: list[tuple[str, int, int, str]]
+) -> None:
+    found = finder[0].find(name, hint, "lib/a.c", finder[1], FILES["lib/a.c"].encode())
+    assert [(d.path, d.first_line, d.last_line, d.kind) for d in found] == expected
+    for definition in found:
+        lines = FILES[definition.path].splitlines(keepends=True)
+        assert definition.text.decode() == "".join(lines[definition.first_line - 1 : definition.last_line])
+        assert not definition.is_declaration_only
+
+
+def test_a_declaration_is_the_answer_where_there_is_no_definition(finder: tuple[DefinitionFinder, str]) -> None:
+    (found,) = finder[0].find("nowhere", "function", "lib/a.c", finder[1], FILES["lib/a.c"].encode())
+    assert (found.path, found.is_declaration_only) == ("include/proj/base.h", True)
+    (found,) = finder[0].find("opaque", "type", "lib/a.c", finder[1], FILES["lib/a.c"].encode())
+    assert (found.path, found.is_declaration_only) == ("lib/a.h", True)
+
+
+def test_the_file_itself_is_taken_as_given(finder: tuple[DefinitionFinder, str]) -> None:
+    (found,) = finder[0].find("far", "function", "lib/a.c", finder[1], b"static int far(int n) { return 1; }\n")
+    assert (found.path, found.text) == ("lib/a.c", b"static int far(int n) { return 1; }\n")
