@@ -154,7 +154,7 @@ CREATE TABLE llm_calls (
     prompt_hash    TEXT NOT NULL,         -- sha256 of that file
     rendered_hash  TEXT NOT NULL,         -- sha256 of the messages as filled in
     model_id       INTEGER NOT NULL REFERENCES models (id),
-    sampling       TEXT NOT NULL CHECK (json_valid(sampling)), -- temperature, seed, max_tokens, n_ctx
+    sampling       TEXT NOT NULL CHECK (json_valid(sampling)), -- temperature, repeat_penalty, seed, max_tokens, n_ctx
     completion     TEXT NOT NULL,         -- raw, as the model gave it
     finish_reason  TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length', 'label')), -- label: scored, no text generated
     label_logprobs TEXT CHECK (label_logprobs IS NULL OR json_valid(label_logprobs)), -- {"label": natural log}, summing to probability 1

@@ -136,5 +136,5 @@ def test_grammars_for_hundreds_of_ranges_stay_small() -> None:
 
 def test_grammars_refuse_what_they_cannot_express() -> None:
     with pytest.raises(ValueError, match="max_chars"):
-        explanation_grammar(0)
+        explanation_grammar(0, ["CWE-1"])
     assert elements_grammar(1, ("a",)).count(", ") == 1

@@ -16,7 +16,7 @@ from trustmine.db.connect import connect, schema_version
 from trustmine.demo import write_demo
 
 Run = Callable[..., "tuple[int, str, str]"]
-COMMANDS = "ingest advance run reset status show label audit export serve demo doctor settings".split()
+COMMANDS = ["ingest", "advance", "run", "reset", "status", "show", "label", "audit", "export", "serve", "demo", "doctor", "settings"]
 README = Path(__file__).parent.parent / "README.md"
 
 

@@ -140,8 +140,8 @@ def parse_elements(text: str) -> tuple[tuple[str, str], ...]:
 # ---------------------------------------------------------------------- explanations
 
 
-def explanation_grammar(max_chars: int) -> str:
-    """{"root_cause": string, "impact": string, "cwe": "CWE-n" or null}, each string of 1 to max_chars characters.
+def explanation_grammar(max_chars: int, cwes: Sequence[str]) -> str:
+    """{"root_cause": string, "impact": string, "cwe": one of cwes or null}, each string of 1 to max_chars characters.
 
     Strings hold any Unicode but control characters, and begin with something
     other than a space. max_chars is at most MAX_STRING_CHARS.
@@ -153,7 +153,8 @@ def explanation_grammar(max_chars: int) -> str:
     first = rules.add(rf'[^"\\\x00-\x20\x7F-\x9F\xA0] | {escape}')
     char = rules.add(rf'[^"\\\x00-\x1F\x7F-\x9F] | {escape}')
     string = rules.add(rf'"\"" {first} {char}{{0,{max_chars - 1}}} "\""')
-    cwe = r'"null" | "\"CWE-" [1-9] [0-9]{0,3} "\""'
+    numbers = _number_tree({cwe.removeprefix("CWE-"): lambda: '""' for cwe in cwes}, rules, "cwe")
+    cwe = rf'"null" | "\"CWE-" {numbers} "\""'
     return rules.text(rf'"{{\"root_cause\": " {string} ", \"impact\": " {string} ", \"cwe\": " ({cwe}) "}}"')
 
 

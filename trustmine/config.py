@@ -43,6 +43,22 @@ ERROR_CODES = _words("""ENOMEM EIO EINVAL EAGAIN EPERM ENOENT EEXIST EPIPE ERANG
     EOVERFLOW ETIMEDOUT EINTR ECANCELED EADDRINUSE ENOTSUP EISDIR ENOTDIR ENOTEMPTY""")
 
 
+# Weaknesses of C and C++ code (MITRE's views 658 and 659) and of the CWE Top 25 that a function can show.
+# https://cwe.mitre.org/data/definitions/658.html, /659.html, /1435.html
+CWES = tuple(
+    f"CWE-{number}"
+    for number in (
+        20, 22, 59, 77, 78, 88, 89, 94, 113, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 130, 131, 134, 135,
+        170, 188, 190, 191, 193, 194, 195, 196, 197, 200, 201, 212, 242, 243, 252, 253, 269, 276, 284, 287, 295, 297,
+        305, 306, 319, 327, 330, 345, 362, 364, 366, 367, 369, 377, 400, 401, 404, 415, 416, 434, 436, 441, 444, 457,
+        459, 460, 462, 463, 464, 466, 467, 468, 469, 476, 478, 479, 480, 481, 482, 483, 484, 522, 562, 587, 590, 601,
+        610, 617, 662, 665, 667, 668, 674, 676, 681, 682, 685, 688, 690, 704, 732, 754, 755, 758, 761, 762, 763, 770,
+        772, 775, 787, 788, 789, 805, 806, 822, 823, 824, 825, 833, 834, 835, 839, 843, 862, 863, 908, 909, 911, 918,
+        1284, 1325, 1335, 1341,
+    )
+)  # fmt: skip
+
+
 def _setting(default: object, help: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": help, "low": low, "choices": choices})
 
@@ -82,6 +98,7 @@ class Settings:
     context_tokens: int = _setting(1_000, "cl100k tokens of definitions in one sample", low=0)
     definition_tokens: int = _setting(250, "cl100k tokens of one definition", low=1)
     # s3_2
+    cwes: tuple[str, ...] = _setting(CWES, "weaknesses that an explanation may name")
     explanation_tokens: int = _setting(256, "tokens the model may write to explain a segment", low=16)
     # the model
     model: str | None = _setting(None, "GGUF file; none: the built-in SmolLM2-135M-Instruct")
@@ -90,6 +107,9 @@ class Settings:
     n_threads: int = _setting(0, "CPU threads of the model; 0: one per core", low=0)
     seed: int = _setting(0, "seed of sampling", low=0)
     temperature: float = _setting(0.0, "temperature of generated text; 0: the most likely token", low=0)
+    repeat_penalty: float = _setting(
+        1.1, "how much a model is held from repeating itself in prose, as in llama.cpp; 1: not at all", low=1
+    )
     prompts: str | None = _setting(None, "folder of prompts; none: those that come with trustmine")
     # git
     cache: str | None = _setting(None, "folder for clones of URLs; none: trustmine/repos in the user's cache")

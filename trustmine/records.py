@@ -379,6 +379,7 @@ class Request:
     grammar: str | None = None
     temperature: float = 0.0
     seed: int = 0
+    repeat_penalty: float = 1.0  # divides the logits of tokens just generated; 1: off
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,12 +333,20 @@ def test_explanations_by_grammar_can_always_be_read() -> None:
     good = '{"root_cause": "é \\" 漢 \\\\", "impact": "b", "cwe": "CWE-787"}'
     wrong = [good.replace("b", "\n"), good.replace("b", "\x7f"), good.replace("b", ""), good.replace("787", "0")]
     wrong += [good.replace("b", "\\u0041"), good[:-1], good.replace('"b"', '"' + "b" * 31 + '"')]
-    assert sentences(explanation_grammar(30), [good, *wrong, good.replace('"CWE-787"', "null")]) == {
+    assert sentences(
+        explanation_grammar(30, ["CWE-78", "CWE-787", "CWE-20"]), [good, *wrong, good.replace('"CWE-787"', "null")]
+    ) == {
         good,
         good.replace('"CWE-787"', "null"),
     }
     for seed in range(2):
-        request = question(CODE, grammar=explanation_grammar(30), max_tokens=150, temperature=2.0, seed=seed)
+        request = question(
+            CODE,
+            grammar=explanation_grammar(30, ["CWE-78", "CWE-787", "CWE-20"]),
+            max_tokens=150,
+            temperature=2.0,
+            seed=seed,
+        )
         root_cause, impact, _ = parse_explanation(finished(ask(request)))
         assert 0 < len(root_cause) <= 30
         assert 0 < len(impact) <= 30

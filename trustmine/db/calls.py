@@ -37,6 +37,7 @@ def _row(call: Call) -> tuple[object, ...]:
         "max_tokens": request.max_tokens,
         "n_ctx": call.n_ctx,
         "seed": request.seed,
+        "repeat_penalty": request.repeat_penalty,
         "temperature": request.temperature,
     }
     return (

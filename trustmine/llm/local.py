@@ -41,6 +41,7 @@ _N_BATCH, _N_UBATCH = 2048, 512
 # Candidates shown to a grammar before the whole vocabulary is: of 49,152
 # tokens it takes 3 to 8 ms, of 64 about 0.1 ms (2 cores).
 _SHORTLIST = 64
+_REPEAT_WINDOW = 64  # generated tokens that a repetition penalty looks at; llama.cpp's default
 _CHUNK_BYTES = 1 << 20
 
 _log = logging.getLogger("trustmine.llm.llama_cpp")
@@ -147,6 +148,7 @@ class LocalEngine:
                 "grammar": request.grammar,
                 "max_tokens": request.max_tokens,
                 "temperature": request.temperature,
+                "repeat_penalty": request.repeat_penalty,
                 "seed": request.seed,
                 "model": self._info.sha256,
                 "engine": self._info.engine,
@@ -201,7 +203,7 @@ class LocalEngine:
         generated: list[int] = []
         try:
             while True:
-                token = sampler.choose(self._context.logits_after([*prompt, *generated]))
+                token = sampler.choose(self._context.logits_after([*prompt, *generated]), generated)
                 if token in self._model.end_tokens:
                     return generated, "stop"
                 # Only now: an answer of exactly max_tokens may end here.
@@ -421,6 +423,7 @@ class _Sampler:
 
     def __init__(self, model: _Model, request: Request) -> None:
         self._barred = model.barred
+        self._penalty = request.repeat_penalty
         self._n_vocab = model.n_vocab
         self._grammar = None if request.grammar is None else model.grammar_sampler(request.grammar)
         self._draw = None
@@ -432,8 +435,10 @@ class _Sampler:
             dist = llama_cpp.llama_sampler_init_dist(request.seed % 0xFFFFFFFF)
             llama_cpp.llama_sampler_chain_add(self._draw, dist)
 
-    def choose(self, logits: NDArray[np.float32]) -> int:
-        """The next token; the grammar moves on by it."""
+    def choose(self, logits: NDArray[np.float32], generated: list[int]) -> int:
+        """The next token after those generated; the grammar moves on by it."""
+        if self._penalty != 1.0 and generated:
+            _penalise(logits, generated[-_REPEAT_WINDOW:], self._penalty)
         logits[self._barred] = -np.inf
         token = self._greedy(logits) if self._draw is None else self._drawn(logits)
         if self._grammar is not None:
@@ -472,6 +477,12 @@ class _Sampler:
         candidates = _candidates(tokens, logits)
         llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_as_array(candidates)))
         return candidates[candidates["logit"] > -np.inf]
+
+
+def _penalise(logits: NDArray[np.float32], recent: list[int], penalty: float) -> None:
+    """Make tokens that came lately less likely, as llama.cpp's repetition penalty does (Keskar et al. 2019)."""
+    tokens = np.unique(np.array(recent))
+    logits[tokens] = np.where(logits[tokens] > 0, logits[tokens] / penalty, logits[tokens] * penalty)
 
 
 def _candidates(tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.void]:

@@ -17,7 +17,7 @@ from trustmine.stages.base import Asking, Context
 NAME, AFTER = "s0_3", "s0_2"
 VERSION = 1
 KIND = "llm"
-SETTINGS = ("rationale", "min_p_fix", "temperature", "seed")
+SETTINGS = ("rationale", "min_p_fix", "repeat_penalty")
 CLASSIFY_PROMPT, RATIONALE_PROMPT = "s0_3_classify", "s0_3_rationale"
 PROMPTS = (CLASSIFY_PROMPT, RATIONALE_PROMPT)
 REASONS = ("not_a_fix", "undecided")
@@ -66,7 +66,11 @@ def classify_request(commit: Commit, ctx: Context) -> Request:
 def _rationale_request(asked: Request, label: str, ctx: Context) -> Request:
     """The conversation so far, the label as its answer, and the question why."""
     return ctx.prompts.get(RATIONALE_PROMPT).request(
-        after=asked.messages, label=_SAID[label], temperature=ctx.settings.temperature, seed=ctx.settings.seed
+        after=asked.messages,
+        label=_SAID[label],
+        temperature=ctx.settings.temperature,
+        repeat_penalty=ctx.settings.repeat_penalty,
+        seed=ctx.settings.seed,
     )
 
 

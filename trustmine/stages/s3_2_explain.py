@@ -25,7 +25,7 @@ from trustmine.stages.base import Asking, Context
 NAME, AFTER = "s3_2", "s3_1"
 VERSION = 1
 KIND = "llm"
-SETTINGS = ("explanation_tokens",)
+SETTINGS = ("explanation_tokens", "repeat_penalty", "cwes")
 PROMPTS = ("s3_2_explain", "s3_2_again")
 REASONS = ("bad_explanation",)
 
@@ -47,7 +47,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     )
     max_tokens = ctx.settings.explanation_tokens
     max_chars = min(max_tokens * CHARS_PER_TOKEN // 2, answers.MAX_STRING_CHARS)
-    grammar = answers.explanation_grammar(max_chars)
+    grammar = answers.explanation_grammar(max_chars, ctx.settings.cwes)
     explanations: list[Explanation] = []
     for segment in ctx.facts.all(Segment, commit):
         earlier = [explanation.root_cause for explanation in explanations]
@@ -55,6 +55,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
             grammar=grammar,
             max_tokens=max_tokens,
             temperature=ctx.settings.temperature,
+            repeat_penalty=ctx.settings.repeat_penalty,
             seed=ctx.settings.seed,
             function=samples.one_line(function.name),
             path=samples.one_line(function.old_path),
@@ -72,6 +73,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
                 grammar=grammar,
                 max_tokens=max_tokens,
                 temperature=ctx.settings.temperature,
+                repeat_penalty=ctx.settings.repeat_penalty,
                 seed=ctx.settings.seed,
                 answer=completion.text,
                 complaint=answer,
