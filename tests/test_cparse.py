@@ -240,8 +240,8 @@ def test_includes_are_listed_once_in_order() -> None:
 
 
 PIECES = rb"""int f(void) {|}|{|(|)|;|#if A~|#else~|#elif B~|#endif~|#if 0~|"|'|/*|*/|//|x| |R"(|)"|case 1:|out:|if(a)
-|FOO~|struct s|typedef |enum e {a,b}|->m|*p|[1]|= 1|#define X |class K : B {|K::f() {|template<class T> |namespace n {|~|\~
-|\|#|<:|~~|@0|@255"""
+|FOO~|struct s|typedef |enum e {a,b}|->m|*p|[1]|= 1|#define X |class K : B {|K::f() {|template<class T> |namespace n {|~
+|\~|\|#|<:|~~|@0|@255"""
 _ODD = {b"@0": b"\x00", b"@255": b"\xff"}
 _WORDS = [_ODD.get(piece, piece) for piece in PIECES.replace(b"\n", b"").replace(b"~", b"\n").split(b"|")]
 SOURCES = st.lists(st.sampled_from(_WORDS), max_size=40).map(b"".join)
