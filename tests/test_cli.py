@@ -16,7 +16,21 @@ from trustmine.db.connect import connect, schema_version
 from trustmine.demo import write_demo
 
 Run = Callable[..., "tuple[int, str, str]"]
-COMMANDS = ["ingest", "advance", "run", "reset", "status", "show", "label", "audit", "export", "serve", "demo", "doctor", "settings"]
+COMMANDS = [
+    "ingest",
+    "advance",
+    "run",
+    "reset",
+    "status",
+    "show",
+    "label",
+    "audit",
+    "export",
+    "serve",
+    "demo",
+    "doctor",
+    "settings",
+]
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -190,7 +204,7 @@ def test_bad_input_is_one_clear_error(
     conn.execute("UPDATE commits SET status = 's0_2'")  # so that a model is asked for
     conn.close()
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.db")}
-    code, out, err = run(*args)
+    code, _out, err = run(*args)
     assert code == 1, err
     assert "Traceback" not in err
     if complaint is not None:
