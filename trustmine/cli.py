@@ -40,6 +40,7 @@ Model = Annotated[Path | None, typer.Option("--model", help="GGUF file [default:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Start = Annotated[int | None, typer.Option("--start", help="Only rows whose id (commits.id) is this or more.")]
 End = Annotated[int | None, typer.Option("--end", help="Only rows whose id is less than this.")]
+Labelled = Annotated[bool, typer.Option("--labelled", help="Only rows that a list has labelled (see label).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many rows per stage.")]
 Workers = Annotated[
     int | None,
@@ -63,10 +64,17 @@ def _database(settings: Settings, *, create: bool = False, read_only: bool = Fal
         conn.close()
 
 
-def _scope(conn: sqlite3.Connection, repo: str | None, start: int | None = None, end: int | None = None) -> Scope:
+def _scope(
+    conn: sqlite3.Connection,
+    repo: str | None,
+    start: int | None = None,
+    end: int | None = None,
+    is_labelled: bool = False,
+) -> Scope:
     from trustmine.db import queries
 
-    return Scope(None if repo is None else queries.repo_id(conn, repo), start, end)
+    repo_id = None if repo is None else queries.repo_id(conn, repo)
+    return Scope(repo_id, start, end, is_labelled=is_labelled)
 
 
 # --------------------------------------------------------------------------- ingest
@@ -122,6 +130,7 @@ def advance(
     repo: Repo = None,
     start: Start = None,
     end: End = None,
+    labelled: Labelled = False,
     workers: Workers = None,
     model: Model = None,
     stale: Annotated[
@@ -143,7 +152,7 @@ def advance(
         stages.get(stage)
     settings = _settings(config_file, db=db, model=model).settings
     with _database(settings) as conn:
-        plan = pipeline.Plan(_scope(conn, repo, start, end), limit, workers)
+        plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
         try:
             todo = [stage] if stage is not None else []
@@ -172,6 +181,7 @@ def run(
     repo: Repo = None,
     start: Start = None,
     end: End = None,
+    labelled: Labelled = False,
     workers: Workers = None,
     model: Model = None,
     config_file: Config = None,
@@ -188,7 +198,7 @@ def run(
     if repo_path is not None:
         repo = _ingest(settings, repo_path, tuple(ref or ("HEAD",)), name)
     with _database(settings) as conn:
-        plan = pipeline.Plan(_scope(conn, repo, start, end), limit, workers)
+        plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
         try:
             pipeline.run(Path(settings.db), conn, settings, models, plan, console.progress, _report)

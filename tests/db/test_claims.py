@@ -132,6 +132,8 @@ def test_scope_limits_what_is_claimed(conn: sqlite3.Connection, add_commits: Add
     assert [c.id for c in take(conn, "a", scope=Scope(repo_id=repo_id))] == others
     assert [c.id for c in take(conn, "b", scope=Scope(start=ids[2], end=ids[4]))] == ids[2:4]
     assert [c.id for c in take(conn, "c", scope=Scope(ids=(ids[5],)))] == [ids[5]]
+    conn.execute("INSERT INTO labels VALUES (?, 'list', '', 'yes', NULL, 0)", (ids[4],))
+    assert [c.id for c in take(conn, "d", scope=Scope(is_labelled=True))] == [ids[4]]
 
 
 def test_rejected_rows_can_be_taken_aside_once(conn: sqlite3.Connection, add_commits: Add) -> None:

@@ -41,6 +41,7 @@ class Scope:
     start: int | None = None
     end: int | None = None
     ids: tuple[int, ...] | None = None  # only these rows
+    is_labelled: bool = False  # only rows with a label from outside
 
     def where(self) -> tuple[str, list[object]]:
         """SQL that starts with AND (or is empty), with its values."""
@@ -53,6 +54,8 @@ class Scope:
         if self.ids is not None:
             parts.append(" AND id IN (SELECT value FROM json_each(?))")
             values.append(fact_tables.as_json(self.ids))
+        if self.is_labelled:
+            parts.append(" AND id IN (SELECT commit_id FROM labels)")
         return "".join(parts), values
 
 

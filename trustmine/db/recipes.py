@@ -9,6 +9,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trustmine.db import facts as fact_tables
@@ -113,7 +114,7 @@ def send_back(conn: sqlite3.Connection, stage: str, ids: Sequence[int] | None = 
     """
     places = stage_places(conn)
     if ids is not None:
-        scope = Scope(scope.repo_id, scope.start, scope.end, tuple(ids))
+        scope = replace(scope, ids=tuple(ids))
     with transaction(conn):
         conn.execute("CREATE TEMP TABLE going_back (id INTEGER PRIMARY KEY, is_aside INTEGER NOT NULL)")
         try:
