@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 DB := demo/trustmine.db
 TRUSTMINE := $(BIN)/trustmine
 
+FURTHEST := select substr(sha, 1, 12) from commits join stages on stage = status order by place desc, id limit 1
+
 .PHONY: demo test setup lock clean
 
 demo: $(READY)
@@ -18,7 +20,7 @@ demo: $(READY)
 	$(TRUSTMINE) export demo/export --db $(DB) --format messages
 	@echo
 	@echo "Try next:"
-	@echo "  $(TRUSTMINE) show $$($(BIN)/python -m trustmine.demo --example demo/repo) --db $(DB)"
+	@echo "  $(TRUSTMINE) show $$($(BIN)/sqlite-utils query $(DB) --raw "$(FURTHEST)") --db $(DB)"
 	@echo "  $(TRUSTMINE) audit demo/known_fixes.csv --db $(DB)"
 	@echo "  $(TRUSTMINE) serve --db $(DB)"
 	@echo "  head -c 2000 demo/export/train.jsonl"

@@ -100,6 +100,12 @@ class Settings:
     # s3_2
     cwes: tuple[str, ...] = _setting(CWES, "weaknesses that an explanation may name")
     explanation_tokens: int = _setting(256, "tokens the model may write to explain a segment", low=16)
+    # s4
+    taught_segments: str = _setting(
+        "confirmed",
+        "segments taught: those that the fix touches, or all that the model named",
+        choices=("confirmed", "all"),
+    )
     # the model
     model: str | None = _setting(None, "GGUF file; none: the built-in SmolLM2-135M-Instruct")
     n_ctx: int = _setting(8_192, "context in tokens (never more than the model was trained for)", low=256)

@@ -225,3 +225,15 @@ def test_an_identifier_in_the_message_is_not_said_to_be_missing() -> None:
 def test_undecided_commits_from_the_cutoff_on_are_left_out() -> None:
     assert aside(UNDECIDED, DIFF, FILE, commit_time_s=FROM_CUTOFF) == ()
     assert aside(UNDECIDED, DIFF, FILE, commit_time_s=2**62) == ()
+
+
+def test_a_pure_rename_leaves_nothing_open() -> None:
+    renamed = dataclasses.replace(FILE, change="renamed", n_hunks=0, n_added=0, n_deleted=0)
+    assert aside(UNDECIDED, DIFF, renamed) == ()
+
+
+def test_segments_that_the_fix_does_not_touch_are_not_taught_unless_asked_for() -> None:
+    missed = [dataclasses.replace(fact, n_fix_lines=0) if fact is SEGMENT else fact for fact in facts()]
+    assert list(instructions(*missed)) == [("infill", 1)]
+    outcome = s4_instruct.run(commit(SHA), context(*missed, taught_segments="all"))
+    assert {fact.task for fact in outcome.facts if isinstance(fact, Instruction)} >= {"locate", "refine", "calibrate"}

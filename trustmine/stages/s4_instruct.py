@@ -11,6 +11,10 @@ that code uses. Only an undecided commit is shown itself, message and patch:
 its answer is that they do not suffice. These rows were rejected at s0_3 and
 stay so (ASIDE); they go to split train, and are left out from the cutoff on.
 
+Segments that the fix does not touch are a model's word alone. Unless the
+setting taught_segments says all, they are left out, and a row of which none
+is left keeps only what does not rest on them: infill and abstain.
+
 Abstaining for want of a definition is asked of few rows, and as a question
 about the very name that is missing, so that it does not contradict the row's
 other tasks, which can be answered from the code that is shown.
@@ -46,7 +50,7 @@ from trustmine.stages.base import Context
 NAME, AFTER = "s4", "s3_2"
 VERSION = 1
 KIND = "cpu"
-SETTINGS = ("cutoff",)
+SETTINGS = ("cutoff", "taught_segments")
 PROMPTS = ()
 REASONS = ()
 
@@ -63,6 +67,11 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     """All instructions of the row, in the order of the tasks."""
     if commit.is_aside:
         return Advance(_undecided(commit, ctx))
+    segments = [
+        segment
+        for segment in ctx.facts.all(Segment, commit)
+        if segment.n_fix_lines or ctx.settings.taught_segments == "all"
+    ]
     explanations = {explanation.segment_no: explanation for explanation in ctx.facts.all(Explanation, commit)}
     sample = Sample(
         commit=commit,
@@ -71,15 +80,13 @@ def run(commit: Commit, ctx: Context) -> Outcome:
         merged=ctx.facts.one(MergedMask, commit),
         elements=ctx.facts.all(Element, commit),
         items=ctx.facts.all(ContextItem, commit),
-        segments=tuple((segment, explanations[segment.segment_no]) for segment in ctx.facts.all(Segment, commit)),
+        segments=tuple((segment, explanations[segment.segment_no]) for segment in segments),
     )
     return Advance(
         (
-            _locate(sample),
-            _locate_explain(sample),
+            *((_locate(sample), _locate_explain(sample)) if segments else ()),
             _infill(sample),
-            _refine(sample),
-            *_calibrate(sample),
+            *((_refine(sample), *_calibrate(sample)) if segments else ()),
             *_under_informed(sample),
         )
     )
@@ -256,13 +263,15 @@ def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
     if verdict.p_yes is not None and verdict.p_no is not None and verdict.p_undecided is not None:
         reasons.append(
             f"judged by them it is {verdict.p_yes:.0%} likely that the commit fixes a vulnerability and "
-            f"{verdict.p_no:.0%} that it does not, with {verdict.p_undecided:.0%} for neither"
+            f"{verdict.p_no:.0%} that it does not"
         )
         meta |= {"p_yes": verdict.p_yes, "p_no": verdict.p_no, "p_undecided": verdict.p_undecided}
     missing = []
     if not identifiers:
         missing.append("the message names no CVE, GHSA or CWE")
     n_changed = sum(file.n_added + file.n_deleted for file in files)
+    if n_changed == 0:
+        return ()  # a pure rename or change of mode: nothing is open about it
     paths = wording.listed([f"`{samples.one_line(file.new_path)}`" for file in files])
     missing.append(
         f"the patch shows {n_changed} changed {'line' if n_changed == 1 else 'lines'} of {paths}, but neither the "
