@@ -65,6 +65,14 @@ def test_a_text_file_is_no_database(db_path: Path) -> None:
     assert db_path.read_text() == "hello\n" * 100
 
 
+def test_an_empty_file_becomes_a_database_only_if_one_is_to_be_made(db_path: Path) -> None:
+    db_path.touch()
+    with pytest.raises(DatabaseError, match="not an SQLite database"):
+        connect(db_path, read_only=True)
+    connect(db_path, create=True).close()
+    connect(db_path, read_only=True).close()
+
+
 def test_a_folder_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="folder"):
         connect(tmp_path, create=True)

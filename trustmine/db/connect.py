@@ -49,7 +49,7 @@ def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sql
     if path.is_dir():
         raise DatabaseError("The database is a folder", str(path), "Give a file with --db")
     if path.exists():
-        _check_ours(path)
+        _check_ours(path, create)
     try:
         conn = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}",
@@ -67,11 +67,11 @@ def _hint(path: Path) -> str:
     return f"Check that {path.absolute().parent} exists, is writable and has room"
 
 
-def _check_ours(path: Path) -> None:
+def _check_ours(path: Path, create: bool) -> None:
     """Refuse what is not ours before anything could change it."""
     with path.open("rb") as file:
         header = file.read(100)
-    if not header:
+    if not header and create:
         return  # an empty file is an empty database
     if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
         raise DatabaseError("This is not an SQLite database", str(path), "Give another file with --db")
