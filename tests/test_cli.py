@@ -147,6 +147,15 @@ def test_settings_say_where_values_come_from(run: Run, tmp_path: Path, monkeypat
     assert run("settings")[0] == 0
 
 
+def test_the_doctor_finds_everything_in_order(run: Run) -> None:
+    code, out, _ = run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(out)}
+    assert code == 0, out
+    assert {"SQLite", "git", "schema and prompts", "tokenizer, offline", "model", "GPU offload", "disk"} <= set(checks)
+    assert "SmolLM2" in checks["model"]["found"].replace("Smollm2", "SmolLM2")
+    assert "2 tokens" in checks["tokenizer, offline"]["found"]
+
+
 def _make_newer(path: Path) -> None:
     conn = connect(path, create=True)
     conn.execute(f"PRAGMA user_version = {schema_version() + 1}")

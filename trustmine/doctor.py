@@ -99,7 +99,7 @@ def _model(settings: Settings) -> str:
         info = engine.info
         return (
             f"{info.name} ({info.architecture}, {info.n_params / 1e6:,.0f}M parameters, "
-            f"{info.size_bytes / 1e6:,.0f} MB, context {info.n_ctx:,}), loadable"
+            f"{info.size_bytes / 1e6:,.0f} MB, context {info.n_ctx:,}), loadable: {info.path}"
         )
     finally:
         engine.close()
