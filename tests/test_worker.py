@@ -54,7 +54,7 @@ def test_a_stage_works_until_nothing_is_pending(filled: sqlite3.Connection) -> N
 
 
 def test_a_limit_is_kept(filled: sqlite3.Connection) -> None:
-    assert worker.advance(filled, "s0_1", Settings(), allowance=worker.Allowance.of(10)).total == 10
+    assert worker.advance(filled, "s0_1", Settings(), allowance=worker.Allowance(10)).total == 10
     assert queries.funnel(filled)["s0_1"].pending == 66
 
 

@@ -101,7 +101,7 @@ def advance(
                 settings,
                 engine=models.get() if stage.KIND == "llm" else None,
                 scope=plan.scope,
-                allowance=worker.Allowance.of(plan.limit),
+                allowance=worker.Allowance(plan.limit),
                 progress=progress,
             )
     return Done(stage_name, total, monotonic() - started)

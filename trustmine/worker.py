@@ -34,29 +34,29 @@ CONTEXT_OVERFLOW = "context_overflow"  # the reason any stage that asks a model 
 Progress = Callable[[Tally], None]
 
 
-@dataclass(slots=True)
 class Allowance:
-    """How many rows may still be claimed; shared by the workers of one run."""
+    """How many rows may still be claimed; None: no limit. Shared by the workers of one run if asked for."""
 
-    left: "Synchronized[int] | None"  # None: no limit
-
-    @classmethod
-    def of(cls, limit: int | None) -> "Allowance":
-        return cls(None if limit is None else multiprocessing.get_context("spawn").Value("q", limit))
+    def __init__(self, limit: int | None, *, is_shared: bool = False) -> None:
+        self._left: int | Synchronized[int] | None = limit
+        if limit is not None and is_shared:
+            self._left = multiprocessing.get_context("spawn").Value("q", limit)
 
     def take(self, wanted: int) -> int:
         """At most `wanted`, fewer if that is all that is left."""
-        if self.left is None:
+        if self._left is None:
             return wanted
-        with self.left.get_lock():
-            taken = min(wanted, self.left.value)
-            self.left.value -= taken
+        if isinstance(self._left, int):
+            taken = min(wanted, self._left)
+            self._left -= taken
+            return taken
+        with self._left.get_lock():
+            taken = min(wanted, self._left.value)
+            self._left.value -= taken
         return taken
 
     def give_back(self, n: int) -> None:
-        if self.left is not None and n:
-            with self.left.get_lock():
-                self.left.value += n
+        self.take(-n)
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ def advance(
     ctx = tools.context(conn, settings, model_id)
     content = tools.recipe(stage, ctx, None if engine is None else engine[0].info)
     recipe_id = recipes.ensure(conn, stage_name, content, model_id if stage.KIND == "llm" else None)
-    post = Post(conn, stage, ctx, recipe_id, claims.worker_name(), scope, allowance or Allowance.of(None), progress)
+    post = Post(conn, stage, ctx, recipe_id, claims.worker_name(), scope, allowance or Allowance(None), progress)
     claims.reclaim(conn)
     claims.enter(conn, post.worker, stage_name)
     try:
@@ -270,7 +270,7 @@ def advance_with(
 ) -> Tally:
     """Work on a stage with several processes until nothing is pending. Raises what a worker could not mend."""
     spawn = multiprocessing.get_context("spawn")
-    allowance = Allowance.of(limit)
+    allowance = Allowance(limit, is_shared=True)
     inbox: Any = spawn.SimpleQueue()
     processes = [
         spawn.Process(target=_worker_main, args=(order, allowance, inbox), name=f"trustmine-{order.stage}-{i}")
