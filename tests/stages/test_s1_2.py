@@ -41,7 +41,7 @@ def test_the_conversation_of_s0_3_goes_on() -> None:
     assert [message.role for message in request.messages] == ["system", "user", "assistant", "user"]
     question = request.messages[-1].content
     assert "   9|     memcpy(out->name, data + HEADER_SIZE, name_len);" in question
-    assert "the change deletes or rewrites: 9." in question
+    assert question.rstrip().endswith("the change deletes or rewrites: 9-9\nLines of the risky block:")
     assert request.grammar is not None
 
 
@@ -79,3 +79,10 @@ def test_a_function_without_statements_is_not_asked_about() -> None:
 def test_half_a_statement_cannot_be_named() -> None:
     with pytest.raises(Unparsable):
         parse_line_ranges("5-5", line_ranges.allowed(FUNCTION))
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"), [((), ""), ((9,), "9-9"), ((3, 4, 5, 9), "3-5, 9-9"), ((1, 3, 5), "1-1, 3-3, 5-5")]
+)
+def test_lines_are_spelled_as_answers_are(lines: tuple[int, ...], text: str) -> None:
+    assert line_ranges.spelled(lines) == text
