@@ -207,7 +207,7 @@ def test_an_undecided_commit_teaches_to_abstain_from_a_verdict() -> None:
     assert isinstance(one, Instruction)
     assert (one.task, one.split) == ("abstain", "train")
     assert one.output.startswith("I cannot do that because ")
-    assert "40% likely" in one.output
+    assert "55% likely" in one.output
     assert "names no CVE" in one.output
     assert "4 changed lines of `a.c`" in one.output
     assert MESSAGE in one.input

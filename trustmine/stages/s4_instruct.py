@@ -260,11 +260,8 @@ def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
     identifiers = ctx.facts.all(Identifier, commit)
     reasons = ["message and patch alone leave both answers open"]
     meta: dict[str, object] = {"reason": "undecided", "rationale": verdict.rationale, "p_fix": verdict.p_fix}
-    if verdict.p_yes is not None and verdict.p_no is not None and verdict.p_undecided is not None:
-        reasons.append(
-            f"judged by them it is {verdict.p_yes:.0%} likely that the commit fixes a vulnerability and "
-            f"{verdict.p_no:.0%} that it does not"
-        )
+    if verdict.p_fix is not None:
+        reasons.append(f"judged by them it is {verdict.p_fix:.0%} likely that the commit fixes a vulnerability")
         meta |= {"p_yes": verdict.p_yes, "p_no": verdict.p_no, "p_undecided": verdict.p_undecided}
     missing = []
     if not identifiers:
