@@ -135,6 +135,8 @@ def test_grammars_for_hundreds_of_ranges_stay_small() -> None:
 
 
 def test_grammars_refuse_what_they_cannot_express() -> None:
-    with pytest.raises(ValueError, match="max_chars"):
+    with pytest.raises(ValueError, match="lengths"):
         explanation_grammar(0, ["CWE-1"])
+    with pytest.raises(ValueError, match="ascend"):
+        explanation_grammar(30, ["CWE-1"], 31)
     assert elements_grammar(1, ("a",)).count(", ") == 1

@@ -140,19 +140,19 @@ def parse_elements(text: str) -> tuple[tuple[str, str], ...]:
 # ---------------------------------------------------------------------- explanations
 
 
-def explanation_grammar(max_chars: int, cwes: Sequence[str]) -> str:
-    """{"root_cause": string, "impact": string, "cwe": one of cwes or null}, each string of 1 to max_chars characters.
+def explanation_grammar(max_chars: int, cwes: Sequence[str], min_chars: int = 1) -> str:
+    """{"root_cause": string, "impact": string, "cwe": one of cwes or null}, strings of min_chars to max_chars.
 
     Strings hold any Unicode but control characters, and begin with something
     other than a space. max_chars is at most MAX_STRING_CHARS.
     """
-    if not 1 <= max_chars <= MAX_STRING_CHARS:
-        raise ValueError(f"max_chars must be 1 to {MAX_STRING_CHARS}, not {max_chars}")
+    if not 1 <= min_chars <= max_chars <= MAX_STRING_CHARS:
+        raise ValueError(f"lengths must be 1 to {MAX_STRING_CHARS} and ascend, not {min_chars} to {max_chars}")
     rules = _Rules()
     escape = r'"\\" ["\\/]'
     first = rules.add(rf'[^"\\\x00-\x20\x7F-\x9F\xA0] | {escape}')
     char = rules.add(rf'[^"\\\x00-\x1F\x7F-\x9F] | {escape}')
-    string = rules.add(rf'"\"" {first} {char}{{0,{max_chars - 1}}} "\""')
+    string = rules.add(rf'"\"" {first} {char}{{{min_chars - 1},{max_chars - 1}}} "\""')
     numbers = _number_tree({cwe.removeprefix("CWE-"): lambda: '""' for cwe in cwes}, rules, "cwe")
     cwe = rf'"null" | "\"CWE-" {numbers} "\""'
     return rules.text(rf'"{{\"root_cause\": " {string} ", \"impact\": " {string} ", \"cwe\": " ({cwe}) "}}"')

@@ -35,6 +35,9 @@ SEGMENTS_PER_COMMIT = 100
 # impact share the tokens with the form around them.
 CHARS_PER_TOKEN = 3
 
+# What is shorter is no sentence: small models like to answer with a single name.
+MIN_CHARS = 40
+
 Answer = tuple[str, str, str | None]  # root cause, impact, CWE
 
 
@@ -47,7 +50,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     )
     max_tokens = ctx.settings.explanation_tokens
     max_chars = min(max_tokens * CHARS_PER_TOKEN // 2, answers.MAX_STRING_CHARS)
-    grammar = answers.explanation_grammar(max_chars, ctx.settings.cwes)
+    grammar = answers.explanation_grammar(max_chars, ctx.settings.cwes, min(MIN_CHARS, max_chars))
     explanations: list[Explanation] = []
     for segment in ctx.facts.all(Segment, commit):
         earlier = [explanation.root_cause for explanation in explanations]
