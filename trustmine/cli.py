@@ -25,6 +25,8 @@ from trustmine.errors import DatabaseError, TrustmineError
 # Modules that load git, parsers or models are imported where they are used:
 # `trustmine --help` and `trustmine status` answer at once.
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 app = typer.Typer(
     help="Vulnerability-focused training data from the git histories of C and C++ projects.",
     no_args_is_help=True,
@@ -519,13 +521,15 @@ def main(args: list[str] | None = None) -> None:
 def _exit_code(command: Callable[[], object]) -> int:
     try:
         code = command()
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         console.say("Interrupted; nothing is lost: run it again to go on")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the reader has gone
         return 0

@@ -205,7 +205,7 @@ def _network(command: list[str], what: str, url: str | None) -> str:
         command, env=_environment(network=True), stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     if done.returncode:
-        words = done.stderr.decode(errors="replace").strip() or f"git ended with {done.returncode}"
+        words = (done.stderr.decode(errors="replace").strip() or f"git ended with {done.returncode}").splitlines()[0]
         if url is not None:
             words = words.replace(url, without_password(url))
         raise RepositoryError(what, f"git: {words}", "Check the address, the network and your access rights")
