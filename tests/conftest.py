@@ -6,9 +6,16 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from trustmine.db.connect import connect
+
+# The same examples on every run, so that a red test is a change and not bad luck.
+# `pytest --hypothesis-profile random` goes looking for new ones; what it finds becomes an @example.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("random", derandomize=False, deadline=None)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture

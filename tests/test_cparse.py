@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trustmine import cparse
@@ -249,6 +249,7 @@ SOURCES = st.lists(st.sampled_from(_WORDS), max_size=40).map(b"".join)
 
 @settings(max_examples=400, deadline=None)
 @given(SOURCES | st.binary(max_size=200), st.sampled_from(["x.c", "x.h", "x.cpp"]))
+@example(b'#if(a)"R"(', "x.c")
 def test_any_bytes_are_taken_and_positions_stay_inside(source: bytes, path: str) -> None:
     n_lines = source.count(b"\n") + 1
     for function in functions(source, path):

@@ -18,6 +18,7 @@ _RANK = (FUNCTION, MACRO, TYPE, CONSTANT, POINTER, VARIABLE, MEMBER, LABEL)
 _ALL_CAPS = re.compile(r"_*[A-Z][A-Z0-9_]*")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _IN_CONDITION = re.compile(rb"\b(?!defined\b|__has_\w+\b|if|elif\b|else\b|endif\b|ifn?def\b)[A-Za-z_]\w*")
+_LITERAL = re.compile(rb"([\"'])_*\1")  # as a skeleton has it
 _DECLARING = frozenset(("declaration", "parameter_declaration", "optional_parameter_declaration", "init_declarator"))
 _DECLARING |= {"pointer_declarator", "array_declarator", "reference_declarator", "parenthesized_declarator"}
 _DECLARING |= {"attributed_declarator", "for_range_loop", "structured_binding_declarator", "function_declarator"}
@@ -71,7 +72,7 @@ def names(source: bytes, first_line: int, last_line: int, path: str) -> tuple[Na
 def _read_directives(parsed: Parsed, first_line: int, last_line: int, uses: _Uses) -> None:
     lexis = parsed.lexis
     for directive in lexis.directives:
-        text = lexis.skeleton[directive.start : directive.end]
+        text = _LITERAL.sub(b"", lexis.skeleton[directive.start : directive.end])
         if directive.word == b"define":
             words = _WORD.findall(text)
             uses.local |= {word.decode() for word in words[1:2]}
