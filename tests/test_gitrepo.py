@@ -11,6 +11,7 @@ import pytest
 from trustmine import gitrepo, text
 from trustmine.errors import RepositoryError
 from trustmine.gitrepo import GitRepo, MissingObject
+from trustmine.patchtext import Patch
 from trustmine.records import DiffFile
 
 ENV = {
@@ -73,13 +74,18 @@ def lines(n: int, **changed: str) -> bytes:
     return "".join(changed.get(f"n{i}", f"int line_{i};") + "\n" for i in range(n)).encode()
 
 
+def bytes_of(patch: Patch) -> bytes:
+    assert patch.text is not None
+    return text.encode(patch.text, patch.encoding)
+
+
 def check(work: Work, sha: str) -> tuple[DiffFile, ...]:
     """The patch is git's; its files are returned."""
     for folder in (work.folder, work.folder / ".git"):
         repo = GitRepo.open(folder)
         wanted = work.show(sha)
         patch = repo.patch(sha, LIMIT)
-        assert patch.patch == wanted
+        assert bytes_of(patch) == wanted
         assert patch.n_chars == len(text.decode(wanted)[0])
         numstat = work.git("show", "--format=", "--numstat", "-M", sha).splitlines()
         assert [f.file_no for f in patch.files] == list(range(1, len(numstat) + 1))
@@ -258,7 +264,7 @@ def test_attributes_of_the_worktree_count_as_in_git(work: Work, attributes: str)
     work.write("d/a.c", body + b"    y;\n")
     sha = work.commit()
     repo = GitRepo.open(work.folder)
-    assert repo.patch(sha, LIMIT).patch == work.show(sha)
+    assert bytes_of(repo.patch(sha, LIMIT)) == work.show(sha)
     repo.close()
 
 
@@ -287,7 +293,7 @@ def test_nothing_in_a_repository_runs_a_program(work: Work, tmp_path: Path) -> N
     patch = repo.patch(sha, LIMIT)
     list(repo.walk([sha], []))
     repo.close()
-    assert patch.patch == plain
+    assert bytes_of(patch) == plain
     assert not (tmp_path / "ran").exists()
 
 
@@ -306,7 +312,7 @@ def test_configuration_does_not_change_a_patch(work: Work) -> None:
     for key, value in settings.items():
         work.git("config", key, value)
     repo = GitRepo.open(work.folder)
-    assert [repo.patch(sha, LIMIT).patch for sha in (first, second)] == plain
+    assert [bytes_of(repo.patch(sha, LIMIT)) for sha in (first, second)] == plain
     repo.close()
 
 
@@ -325,7 +331,7 @@ def test_patch_at_the_limit_is_counted_and_dropped(work: Work, word: bytes, with
     for limit, is_kept in ((len(wanted) + 1, True), (len(wanted), False), (10, False)):
         patch = repo.patch(sha, limit)
         assert patch.n_chars == len(wanted)
-        assert (patch.patch is not None) == is_kept
+        assert (patch.text is not None) == is_kept
         assert len(patch.files) == 1 + with_rename
     repo.close()
 
@@ -408,7 +414,7 @@ def test_shallow_clone_has_boundary_commits(work: Work, tmp_path: Path) -> None:
         (shas[2], True, (shas[1],)),
         (shas[3], False, (shas[2],)),
     ]
-    assert repo.patch(shas[3], LIMIT).patch == work.show(shas[3])
+    assert bytes_of(repo.patch(shas[3], LIMIT)) == work.show(shas[3])
     assert not repo.has(shas[1])
     with pytest.raises(MissingObject, match="fetch --unshallow"):
         repo.patch(shas[2], LIMIT)
@@ -454,7 +460,7 @@ def test_missing_object_fails_the_row_alone(work: Work, what: str, with_rename: 
     with pytest.raises(MissingObject):
         repo.blob(oid)
     if shown:
-        assert repo.patch(good, LIMIT).patch == shown
+        assert bytes_of(repo.patch(good, LIMIT)) == shown
     repo.close()
 
 

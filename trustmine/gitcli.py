@@ -1,4 +1,4 @@
-"""The git program: for network work, the order of histories, and the patches that libgit2 gets wrong.
+"""The git program: for network work, histories and patches.
 
 Promises: arguments are lists, never a shell; nothing that a repository says
 (configuration, attributes, hooks, replace refs) runs a program or changes
@@ -7,13 +7,15 @@ user's own configuration (proxy, credentials), reading commands see none.
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -21,9 +23,13 @@ from trustmine.errors import RepositoryError
 
 PROTOCOLS = "file:git:http:https:ssh"  # not ext::, which runs any program
 CHUNK = 1 << 16  # longest piece of a line, bytes
+PIPE_BYTES = 1 << 20  # asked of the system for a pipe, and read at once: git works ahead by this much
+MAX_SENT = 500  # questions under way: with 86 bytes each they fit in a pipe of 64 KiB, so writing never waits
+END = b"end"
 
 # Each undoes a setting of the repository that would run a program or change the output.
 _NEUTRAL = {
+    "advice.graftFileDeprecated": "false",  # said because GIT_GRAFT_FILE turns grafts off
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
     "core.abbrev": "auto",
@@ -69,94 +75,140 @@ def _command(git_dir: str, work_tree: str | None) -> list[str]:
     return ["git", *place, *settings]
 
 
-def abbreviation(git_dir: str, sha: str) -> int:
-    """How many hex digits git abbreviates object names of this repository to.
+def history(git_dir: str, tips: Sequence[str], hide: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """(SHA, commit object) of what is reachable from `tips` but not from `hide`, parents before children.
 
-    It grows with the number of objects. Names that need more digits to be
-    unique get more; the shortest of several names shows the rule.
+    One git lists, another one reads, and both are ahead of the caller. Raises
+    LookupError with git's words.
     """
-    command = [*_command(git_dir, None), "rev-list", "--max-count=16", "--abbrev-commit", sha]
-    done = subprocess.run(command, env=_environment(network=False), capture_output=True, check=False)
-    # A damaged history can end the list early: what was printed before is good.
-    names = done.stdout.split()
-    if not names:
-        raise RepositoryError(
-            f"git cannot read commit {sha[:10]}",
-            f"{git_dir}: {done.stderr.decode(errors='replace').strip()}",
-            f"Try: git --git-dir {git_dir} fsck",
-        )
-    return min(map(len, names))
-
-
-def history(git_dir: str, tips: Sequence[str], hide: Sequence[str]) -> Iterator[str]:
-    """SHAs reachable from `tips` but not from `hide`, parents before children. Raises LookupError with git's words."""
     command = [*_command(git_dir, None), "rev-list", "--topo-order", "--reverse", "--stdin"]
+    environment = _environment(network=False)
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as errors:
         asked.write("".join([f"{sha}\n" for sha in tips] + [f"^{sha}\n" for sha in hide]).encode())
         asked.seek(0)
-        process = subprocess.Popen(
-            command, env=_environment(network=False), stdin=asked, stdout=subprocess.PIPE, stderr=errors
+        lister = subprocess.Popen(command, env=environment, stdin=asked, stdout=subprocess.PIPE, stderr=errors)
+        reader = subprocess.Popen(
+            [*_command(git_dir, None), "cat-file", "--batch", "--buffer"],
+            env=environment,
+            stdin=lister.stdout,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            bufsize=PIPE_BYTES,
         )
         try:
-            if process.stdout is None:
-                raise RuntimeError("git rev-list was started without a pipe")
-            for line in process.stdout:
-                yield line.decode("ascii").rstrip("\n")
-            if process.wait():
+            if lister.stdout is None or reader.stdout is None:
+                raise RuntimeError("git was started without pipes")
+            lister.stdout.close()  # the reader's now
+            while head := reader.stdout.readline():
+                sha, kind, *size = head.split()
+                if kind != b"commit":
+                    raise LookupError(head.decode(errors="replace").strip())
+                yield sha.decode("ascii"), reader.stdout.read(int(size[0]))
+                reader.stdout.read(1)
+            if lister.wait() or reader.wait():
                 errors.seek(0)
                 raise LookupError(errors.read().decode(errors="replace").strip())
         finally:
-            _stop(process, errors)
+            _stop(lister)
+            _stop(reader)
 
 
 class DiffTree:
-    """One long-lived `git diff-tree` that is asked for many patches."""
+    """One long-lived `git diff-tree` that is asked for many patches and works ahead of who reads them."""
 
     def __init__(self, git_dir: str, work_tree: str | None) -> None:
-        options = ["-r", "--raw", "--patch", "--find-renames", "--no-ext-diff", "--no-textconv", "--no-color"]
+        options = ["-r", "--root", "--raw", "--patch", "--find-renames"]
+        options += ["--no-ext-diff", "--no-textconv", "--no-color"]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [*_command(git_dir, work_tree), "diff-tree", "--stdin", *options],
             cwd=work_tree,
-            env=_environment(network=False),
+            # Without an index git does not take the worktree's file for a blob that it thinks is the same.
+            env={**_environment(network=False), "GIT_INDEX_FILE": f"{git_dir}/no-index"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
         )
-        self.close = weakref.finalize(self, _stop, self._process, self._errors)
-
-    def lines(self, old_tree: str, new_tree: str) -> Iterator[bytes]:
-        """Lines of the raw list, an empty line, and lines of the patch; a line over CHUNK bytes comes in pieces.
-
-        Must be read to the end. Raises LookupError with git's words where an
-        object is missing; this object is of no use then.
-        """
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("git diff-tree was started without pipes")
-        pair = f"{old_tree} {new_tree}\n".encode()
+        self._stdin, self._stdout = stdin, stdout
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with contextlib.suppress(OSError):  # more than this user may have
+                fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._data, self._at = b"\n", 0  # read but not used; an answer begins after a newline
+        self._unsent: deque[str] = deque()
+        self._n_sent = 0
+        self.close = weakref.finalize(self, _stop, self._process, self._errors)
+
+    def ask(self, questions: Iterable[str]) -> None:
+        """Put questions behind those asked before: a commit's SHA, or two trees with a space between."""
+        self._unsent.extend(questions)
+        self._send()
+
+    def _send(self) -> None:
+        lines = []
+        while self._unsent and self._n_sent < MAX_SENT:
+            # A line that names no object is echoed, and no line of an answer starts like it.
+            lines.append(f"{self._unsent.popleft()}\n{END.decode()}\n")
+            self._n_sent += 1
         with contextlib.suppress(BrokenPipeError):  # it died: reading says why
-            # A line that names no object is echoed, and no line of a patch starts like it.
-            stdin.write(pair + b"end\n")
-            stdin.flush()
-        if stdout.readline() != pair:
-            raise LookupError(self._failure())
-        starts = True
-        while line := stdout.readline(CHUNK):
-            if starts and line == b"end\n":
+            self._stdin.write("".join(lines).encode())
+            self._stdin.flush()
+
+    def answer(self, limit: int) -> bytes | Iterator[bytes]:
+        """To the oldest question: its first line is the question, or it is empty if git has no answer.
+
+        Then the raw list, an empty line, and the patch. An answer of `limit`
+        bytes or more comes as an iterator over its lines, which must be read
+        to the end; a line over CHUNK bytes comes in pieces. Raises LookupError
+        with git's words where an object is missing; this object is of no use
+        then.
+        """
+        piece, is_whole = self._read(limit)
+        return piece if is_whole else self._lines(piece, limit)
+
+    def _lines(self, piece: bytes, limit: int) -> Iterator[bytes]:
+        rest, is_whole = piece, False
+        while True:
+            *lines, rest = rest.split(b"\n")
+            yield from (line + b"\n" for line in lines)
+            if is_whole:
                 return
-            starts = line.endswith(b"\n")
-            yield line
-        raise LookupError(self._failure())
+            if len(rest) > CHUNK:
+                yield rest
+                rest = b""
+            piece, is_whole = self._read(limit)
+            rest += piece
+
+    def _read(self, limit: int) -> tuple[bytes, bool]:
+        """What comes up to the end of the answer; or a part of it, and False, if that is `limit` bytes or more."""
+        mark = b"\n" + END + b"\n"
+        seen = self._at
+        while (found := self._data.find(mark, seen)) < 0:
+            if len(self._data) - self._at > limit + len(mark):
+                cut = len(self._data) - len(mark)  # the end may have begun
+                piece, self._data, self._at = self._data[self._at + 1 : cut + 1], self._data[cut:], 0
+                return piece, False
+            more = os.read(self._stdout.fileno(), PIPE_BYTES)
+            if not more:
+                raise LookupError(self._failure())
+            seen = max(len(self._data) - self._at - len(mark), 0)
+            self._data, self._at = self._data[self._at :] + more, 0
+        piece, self._at = self._data[self._at + 1 : found + 1], found + len(mark) - 1
+        self._n_sent -= 1
+        self._send()
+        return piece, True
 
     def _failure(self) -> str:
         self._process.kill()
         self._process.wait()
         self._errors.seek(0)
-        return self._errors.read().decode(errors="replace").strip() or "git diff-tree gave no answer"
+        words = self._errors.read().decode(errors="replace").split("\n")
+        return "; ".join(filter(None, words)) or "git diff-tree gave no answer"
 
 
-def _stop(process: "subprocess.Popen[bytes]", errors: IO[bytes]) -> None:
+def _stop(process: "subprocess.Popen[bytes]", errors: IO[bytes] | None = None) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout, errors):

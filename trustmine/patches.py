@@ -93,6 +93,19 @@ def apply(pre: bytes, file_patch: FilePatch) -> bytes:
     return b"".join(result + source[at:])
 
 
+def unquote(text: bytes) -> bytes:
+    """The path in what git prints for it: in quotes with C escapes where it holds special bytes."""
+    if len(text) < 2 or not (text.startswith(b'"') and text.endswith(b'"')):
+        return text
+
+    def plain(match: re.Match[bytes]) -> bytes:
+        escape = match[1]
+        # Three octal digits may exceed a byte only in a made-up patch.
+        return bytes([int(escape, 8) & 0xFF]) if len(escape) == 3 else _ESCAPED.get(escape, escape)
+
+    return _ESCAPE.sub(plain, text[1:-1])
+
+
 def deleted_lines(hunk: Hunk) -> tuple[int, ...]:
     """Lines of the pre-image that the hunk deletes."""
     return _changed(hunk, b"-", hunk.old_start)
@@ -135,9 +148,9 @@ def _parse_file(lines: list[bytes], at: int) -> tuple[FilePatch, int]:
         elif head == b"+++":
             new = _path(rest, b"b/")
         elif head in (b"rename", b"copy") and rest.startswith(b"from "):
-            old = _unquote(rest[5:])
+            old = unquote(rest[5:])
         elif head in (b"rename", b"copy") and rest.startswith(b"to "):
-            new = _unquote(rest[3:])
+            new = unquote(rest[3:])
         elif line.startswith(b"new file mode "):
             old = None
         elif line.startswith(b"deleted file mode "):
@@ -185,19 +198,7 @@ def _path(text: bytes, prefix: bytes) -> bytes | None:
     text = text.removesuffix(b"\t")  # git ends a path that holds spaces with a tab
     if text == b"/dev/null":
         return None
-    return _unquote(text).removeprefix(prefix)
-
-
-def _unquote(text: bytes) -> bytes:
-    if len(text) < 2 or not (text.startswith(b'"') and text.endswith(b'"')):
-        return text
-
-    def plain(match: re.Match[bytes]) -> bytes:
-        escape = match[1]
-        # Three octal digits may exceed a byte only in a made-up patch.
-        return bytes([int(escape, 8) & 0xFF]) if len(escape) == 3 else _ESCAPED.get(escape, escape)
-
-    return _ESCAPE.sub(plain, text[1:-1])
+    return unquote(text).removeprefix(prefix)
 
 
 def _position(start: int, count: int) -> bytes:

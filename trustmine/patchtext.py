@@ -1,54 +1,104 @@
-"""The text of patches as git writes it: headers, quoted paths, counts.
+"""What git prints about a commit, read: the patch as text, and the facts about its files.
 
-Pure functions over bytes; where the content comes from is gitrepo's business.
-The rules are those of git's diff.c and quote.c.
+Pure functions over what `git diff-tree --raw --patch` writes; who asks git is
+gitcli's business. The rules are those of git's diff.c.
 """
 
 import codecs
-import re
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trustmine import text
+from trustmine.patches import unquote
 from trustmine.records import DiffFile
 
-NO_OID = "0" * 40
-SUBMODULE = 0o160000
-FIRST_HUNK = b"\n@@ -"
+_SUBMODULE = b"160000"
 _SLICE = 1 << 20  # bytes decoded at once, to count characters
-
-_ESCAPES = {7: b"\\a", 8: b"\\b", 9: b"\\t", 10: b"\\n", 11: b"\\v", 12: b"\\f", 13: b"\\r", 34: b'\\"', 92: b"\\\\"}
-_UNESCAPES = {escape[1:2]: bytes([byte]) for byte, escape in _ESCAPES.items()}
-_NEEDS_QUOTES = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
-_ESCAPED = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
-# A context line that git cuts at 80 bytes loses the white space before the cut; libgit2 keeps it.
-_LOOSE_CONTEXT = re.compile(rb"^(@@ -[0-9,]+ \+[0-9,]+ @@ [^\n]*?)[ \t\r]+\n", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side of a changed file; mode 0 if it is not there."""
-
-    path: bytes
-    oid: str
-    mode: int
+_CHANGES = {b"A": "added", b"D": "deleted", b"M": "modified", b"R": "renamed", b"C": "copied", b"T": "typechange"}
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
     """The patch of one commit and the files in it."""
 
-    patch: bytes | None  # None if it has as many characters as the limit, or more
+    text: str | None  # None if it has as many characters as the limit, or more
+    encoding: str  # codec that turns the text back into git's bytes
     n_chars: int  # of the whole patch
     files: tuple[DiffFile, ...]
 
 
-class PatchBuilder:
-    """Collects a patch piece by piece; lets go of it once it is too long, and goes on counting.
+EMPTY = Patch("", text.UTF_8, 0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What one "diff --git" part holds."""
+
+    is_binary: bool
+    n_hunks: int
+    n_added: int
+    n_deleted: int
+
+
+def read(answer: bytes, max_chars: int) -> Patch:
+    """The patch in a whole answer: a line that names what was asked, the raw list, an empty line, the patch."""
+    raw_at = answer.index(b"\n") + 1
+    if raw_at == len(answer):
+        return EMPTY
+    raw_end = answer.index(b"\n\n", raw_at)
+    patch = answer[raw_end + 2 :]
+    parts = patch.split(b"\ndiff --git ")  # every line of a hunk starts with its mark
+    files = _files(answer[raw_at:raw_end].split(b"\n"), map(_counts, parts))
+    decoded, encoding = text.decode(patch)
+    return Patch(decoded if len(decoded) < max_chars else None, encoding, len(decoded), files)
+
+
+def read_lines(lines: Iterable[bytes], max_chars: int) -> Patch:
+    """The same, of an answer too long to be held: lines, those that are very long in pieces.
 
     Characters are those of the text that `text.decode` makes: code points if
     the whole is UTF-8, else bytes.
     """
+    patch = _Long(max_chars)
+    raw: list[bytes] = []
+    counts: list[list[int]] = []  # binary, hunks, added, deleted; one per "diff --git"
+    in_patch, in_hunks, starts = False, False, True
+    pending = b""
+    for line in itertools.islice(lines, 1, None):
+        if not in_patch:
+            pending += line  # a path can be longer than one piece
+            if not pending.endswith(b"\n"):
+                continue
+            line, pending = pending, b""
+            if line == b"\n":
+                in_patch = True
+            else:
+                raw.append(line[:-1])
+            continue
+        patch.add(line)
+        if starts:
+            mark = line[:1]
+            if mark == b"d" and line.startswith(b"diff --git "):
+                counts.append([0, 0, 0, 0])
+                in_hunks = False
+            elif mark == b"@":
+                counts[-1][1] += 1
+                in_hunks = True
+            elif in_hunks and mark == b"+":
+                counts[-1][2] += 1
+            elif in_hunks and mark == b"-":
+                counts[-1][3] += 1
+            elif mark == b"B":
+                counts[-1][0] = 1
+        starts = line.endswith(b"\n")
+    files = _files(raw, (_Counts(bool(binary), *rest) for binary, *rest in counts))
+    kept, encoding, n_chars = patch.end()
+    return Patch(kept, encoding, n_chars, files)
+
+
+class _Long:
+    """Collects a patch piece by piece; lets go of it once it is too long, and goes on counting."""
 
     def __init__(self, max_chars: int) -> None:
         self._max_chars = max_chars
@@ -56,7 +106,6 @@ class PatchBuilder:
         self._n_points = 0
         self._n_bytes = 0
         self._pieces: list[bytes] | None = []
-        self.files: list[DiffFile] = []
 
     def add(self, piece: bytes) -> None:
         self._n_bytes += len(piece)
@@ -76,131 +125,51 @@ class PatchBuilder:
     def _count(self) -> int:
         return self._n_bytes if self._decoder is None else self._n_points
 
-    def build(self) -> Patch:
+    def end(self) -> tuple[str | None, str, int]:
+        """The text if it is short enough, its codec, and its length."""
         if self._decoder is not None:
             try:
                 self._decoder.decode(b"", True)
             except UnicodeDecodeError:
                 self._decoder = None
+        encoding = text.LATIN_1 if self._decoder is None else text.UTF_8
         n_chars = self._count()
-        kept = self._pieces if n_chars < self._max_chars else None
-        return Patch(None if kept is None else b"".join(kept), n_chars, tuple(self.files))
+        if self._pieces is None or n_chars >= self._max_chars:
+            return None, encoding, n_chars
+        return b"".join(self._pieces).decode(encoding), encoding, n_chars
 
 
-def quoted(prefix: bytes, path: bytes) -> bytes:
-    """A path as git prints it: in quotes with C escapes where it holds special bytes."""
-    if not _NEEDS_QUOTES.search(path):
-        return prefix + path
-    escaped = _NEEDS_QUOTES.sub(lambda m: _ESCAPES.get(m[0][0]) or b"\\%03o" % m[0][0], path)
-    return b'"' + prefix + escaped + b'"'
+def _counts(part: bytes) -> _Counts:
+    start = part.find(b"\n@@ -")
+    if start < 0:
+        return _Counts(b"\nBinary files " in part, 0, 0, 0)
+    # Headers have "+++" and "---" too: count from the first hunk on.
+    return _Counts(False, part.count(b"\n@@ -", start), part.count(b"\n+", start), part.count(b"\n-", start))
 
 
-def unquoted(path: bytes) -> bytes:
-    """The path that `quoted` got, without prefix."""
-    if not path.startswith(b'"'):
-        return path
-    return _ESCAPED.sub(lambda m: bytes([int(m[1], 8)]) if len(m[1]) == 3 else _UNESCAPES[m[1]], path[1:-1])
+def _files(raw: Iterable[bytes], counts: Iterable[_Counts]) -> tuple[DiffFile, ...]:
+    left = iter(counts)
+    return tuple(_file(number, line, left) for number, line in enumerate(raw, 1))
 
 
-def file_patch(old: Side, new: Side, abbreviated: tuple[str, str], hunks: bytes, is_binary: bool) -> bytes:
-    """The part of a patch about one file that is added, deleted or modified in place.
-
-    `hunks` from the first "@@" on, empty if there are none.
-    """
-    name_a, name_b = quoted(b"a/", old.path), quoted(b"b/", new.path)
-    label_a, label_b = name_a if old.mode else b"/dev/null", name_b if new.mode else b"/dev/null"
-    parts = [b"diff --git %s %s\n" % (name_a, name_b)]
-    if not old.mode:
-        parts.append(b"new file mode %06o\n" % new.mode)
-    elif not new.mode:
-        parts.append(b"deleted file mode %06o\n" % old.mode)
-    elif old.mode != new.mode:
-        parts.append(b"old mode %06o\nnew mode %06o\n" % (old.mode, new.mode))
-    if old.oid != new.oid:
-        parts.append(b"index %s..%s" % (abbreviated[0].encode(), abbreviated[1].encode()))
-        parts.append(b" %06o\n" % new.mode if old.mode == new.mode else b"\n")
-    if is_binary:
-        parts.append(b"Binary files %s and %s differ\n" % (label_a, label_b))
-    elif hunks:
-        # The tab keeps patch(1) from taking a part of the name for a date.
-        tab_a, tab_b = (b"\t" if b" " in label else b"" for label in (label_a, label_b))
-        parts.append(b"--- %s%s\n+++ %s%s\n" % (label_a, tab_a, label_b, tab_b))
-        parts.append(_LOOSE_CONTEXT.sub(rb"\1\n", hunks))
-    return b"".join(parts)
-
-
-def facts(number: int, change: str, old: Side, new: Side, is_binary: bool, counts: tuple[int, int, int]) -> DiffFile:
-    """What is stored about a file; `counts` are hunks, added lines, deleted lines."""
-    n_hunks, n_added, n_deleted = counts
+def _file(number: int, line: bytes, counts: Iterable[_Counts]) -> DiffFile:
+    """The facts in a line like ":100644 100644 OID OID M\tpath", with those of its part of the patch."""
+    head, *paths = line.split(b"\t")
+    old_mode, new_mode, old_oid, new_oid, status = head.split(b" ")
+    change = _CHANGES[status[:1]]
+    # A file that turns into a symbolic link is printed as deleted and added.
+    own = list(itertools.islice(counts, 2 if change == "typechange" else 1))
+    old_path = text.decode(unquote(paths[0]))[0]
     return DiffFile(
         file_no=number,
         change=change,
-        old_path=text.decode(old.path)[0],
-        new_path=text.decode(new.path)[0],
-        old_oid=old.oid,
-        new_oid=new.oid,
-        is_binary=is_binary,
-        is_submodule=SUBMODULE in (old.mode, new.mode),
-        n_hunks=n_hunks,
-        n_added=n_added,
-        n_deleted=n_deleted,
+        old_path=old_path,
+        new_path=old_path if len(paths) == 1 else text.decode(unquote(paths[1]))[0],
+        old_oid=old_oid.decode(),
+        new_oid=new_oid.decode(),
+        is_binary=any(part.is_binary for part in own),
+        is_submodule=_SUBMODULE in (old_mode[1:], new_mode),
+        n_hunks=sum(part.n_hunks for part in own),
+        n_added=sum(part.n_added for part in own),
+        n_deleted=sum(part.n_deleted for part in own),
     )
-
-
-def counted(hunks: bytes) -> tuple[int, int, int]:
-    """Hunks, added lines and deleted lines; every line of a hunk starts with its mark."""
-    return hunks.startswith(b"@@ -") + hunks.count(FIRST_HUNK), hunks.count(b"\n+"), hunks.count(b"\n-")
-
-
-_CHANGES = {b"A": "added", b"D": "deleted", b"M": "modified", b"R": "renamed", b"C": "copied", b"T": "typechange"}
-
-
-def read_git(lines: Iterable[bytes], builder: PatchBuilder) -> None:
-    """Take over the raw list and the patch that `git diff-tree --raw --patch` prints."""
-    raw: list[tuple[str, Side, Side]] = []
-    sections: list[list[int]] = []  # binary, hunks, added, deleted; one per "diff --git"
-    in_patch, in_hunks, starts = False, False, True
-    pending = b""
-    for line in lines:
-        if not in_patch:
-            pending += line  # a path can be longer than one piece
-            if not pending.endswith(b"\n"):
-                continue
-            line, pending = pending, b""
-            if line == b"\n":
-                in_patch = True
-            else:
-                raw.append(_raw_entry(line))
-            continue
-        builder.add(line)
-        if starts:
-            mark = line[:1]
-            if mark == b"d" and line.startswith(b"diff --git "):
-                sections.append([0, 0, 0, 0])
-                in_hunks = False
-            elif mark == b"@":
-                sections[-1][1] += 1
-                in_hunks = True
-            elif in_hunks and mark == b"+":
-                sections[-1][2] += 1
-            elif in_hunks and mark == b"-":
-                sections[-1][3] += 1
-            elif mark == b"B":
-                sections[-1][0] = 1
-        starts = line.endswith(b"\n")
-    left = iter(sections)
-    for change, old, new in raw:
-        # A file that turns into a symbolic link is printed as deleted and added.
-        own = [next(left) for _ in range(2 if change == "typechange" else 1)]
-        is_binary, n_hunks, n_added, n_deleted = (sum(numbers) for numbers in zip(*own, strict=True))
-        counts = (n_hunks, n_added, n_deleted)
-        builder.files.append(facts(len(builder.files) + 1, change, old, new, bool(is_binary), counts))
-
-
-def _raw_entry(line: bytes) -> tuple[str, Side, Side]:
-    """(change, before, after) of a line like ":100644 100644 OID OID M\\tpath"."""
-    head, *paths = line[1:].rstrip(b"\n").split(b"\t")
-    old_mode, new_mode, old_oid, new_oid, status = head.split(b" ")
-    old = Side(unquoted(paths[0]), old_oid.decode(), int(old_mode, 8))
-    new = Side(unquoted(paths[-1]), new_oid.decode(), int(new_mode, 8))
-    return _CHANGES[status[:1]], old, new

@@ -25,7 +25,7 @@ from trustmine.db.connect import connect
 from trustmine.errors import TrustmineError
 from trustmine.llm.base import ContextOverflow, Engine
 from trustmine.records import Commit, Completion, Outcome, Reject, Request
-from trustmine.stages import aside, get
+from trustmine.stages import aside, get, prepare
 from trustmine.stages.base import Asking, Context, Stage
 
 POLL_S = 0.2  # how often a parent looks after its workers
@@ -148,6 +148,7 @@ def _compute(post: Post) -> Tally:
     while commits := post.claim(post.ctx.settings.batch_size):
         results: list[tuple[Commit, Outcome | Failure]] = []
         renew_at = time.monotonic() + lease_s / 3
+        prepare(post.stage, commits, post.ctx)
         try:
             for commit in commits:
                 results.append((commit, _outcome(post, commit)))

@@ -32,8 +32,8 @@ def run(folder: Path, before: str | bytes | None, after: str | bytes | None, **m
     sha = git(folder, "rev-parse", "HEAD")
     repo = GitRepo.open(folder)
     patch = repo.patch(sha, 1_000_000)
-    assert patch.patch is not None
-    patch_text, encoding = text.decode(more.pop("patch", patch.patch))
+    assert patch.text is not None
+    patch_text, encoding = text.decode(more.pop("patch", text.encode(patch.text, patch.encoding)))
     facts = MemoryFacts(
         [Diff(patch_text, encoding, patch.n_chars), *patch.files, *more.pop("facts", ())], more.pop("labels", ())
     )

@@ -1,8 +1,10 @@
 """The ordered table of stages. A new stage is one file, one line here, one test file."""
 
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
 from trustmine.errors import TrustmineError
+from trustmine.records import Commit
 from trustmine.stages import (
     s0_1_match,
     s0_2_filter,
@@ -16,7 +18,7 @@ from trustmine.stages import (
     s3_2_explain,
     s4_instruct,
 )
-from trustmine.stages.base import Stage
+from trustmine.stages.base import Context, Stage
 
 _MODULES: tuple[Stage, ...] = (
     s0_1_match,
@@ -39,6 +41,13 @@ def get(name: str) -> Stage:
     if name not in STAGES:
         raise TrustmineError(f"There is no stage {name!r}", "--stage", "Stages: " + ", ".join(STAGES))
     return STAGES[name]
+
+
+def prepare(stage: Stage, commits: Sequence[Commit], ctx: Context) -> None:
+    """Let the tools of a stage work ahead on rows that come next, where it has use for that."""
+    ahead: Callable[[Sequence[Commit], Context], None] | None = getattr(stage, "prepare", None)
+    if ahead is not None:
+        ahead(commits, ctx)
 
 
 def aside(stage: Stage) -> tuple[tuple[str, str], ...]:

@@ -14,6 +14,10 @@ several times, or not at all, and the worker can keep many rows in flight.
     REASONS = ("diff_too_large",)     # every reason it may reject for
 
     def run(commit: Commit, ctx: Context) -> Outcome: ...
+
+A stage whose tools can work ahead may also have `prepare(commits, ctx)`, which
+is told the rows that `run` will get next, in this order. Results do not
+depend on it.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -6,7 +6,8 @@ clone lacks, then those that change nothing. What the message holds is kept on
 rejection too.
 """
 
-from trustmine import text
+from collections.abc import Sequence
+
 from trustmine.keywords import find_identifiers
 from trustmine.records import Advance, Commit, Diff, Fact, KeywordMatch, Outcome, Reject
 from trustmine.stages.base import Context
@@ -17,6 +18,13 @@ VERSION = 1
 SETTINGS = ("keywords", "match_mode", "max_diff_chars")
 PROMPTS = ()
 REASONS = ("no_keyword", "merge", "shallow_boundary", "empty_diff")
+
+
+def prepare(commits: Sequence[Commit], ctx: Context) -> None:
+    """Let git work ahead on the patches that these rows will want."""
+    for commit in commits:
+        if len(commit.parents) <= 1 and not commit.is_boundary and ctx.keywords.find(commit.message):
+            ctx.repos.get(commit.repo_id).expect([commit.sha])
 
 
 def run(commit: Commit, ctx: Context) -> Outcome:
@@ -34,5 +42,4 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     patch = repo.patch(commit.sha, ctx.settings.max_diff_chars)
     if not patch.files:
         return Reject("empty_diff", found)
-    kept, encoding = (None, text.UTF_8) if patch.patch is None else text.decode(patch.patch)
-    return Advance((*found, Diff(kept, encoding, patch.n_chars), *patch.files))
+    return Advance((*found, Diff(patch.text, patch.encoding, patch.n_chars), *patch.files))
