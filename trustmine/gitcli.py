@@ -147,6 +147,8 @@ class DiffTree:
         self._send()
 
     def _send(self) -> None:
+        if not self._unsent or self._n_sent > MAX_SENT // 2:
+            return
         lines = []
         while self._unsent and self._n_sent < MAX_SENT:
             # A line that names no object is echoed, and no line of an answer starts like it.

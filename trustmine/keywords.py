@@ -59,18 +59,21 @@ class KeywordMatcher:
             raise ValueError("a keyword is empty")
         self._by_words = mode == "word"
         self._keywords = tuple(dict.fromkeys(keywords))
-        self._patterns = list(dict.fromkeys(fold(keyword) for keyword in self._keywords))
-        self._automaton = AhoCorasick(self._patterns)
+        places: dict[str, list[int]] = {}  # keywords that differ only in case are one pattern
+        for place, keyword in enumerate(self._keywords):
+            places.setdefault(fold(keyword), []).append(place)
+        self._places = tuple(places.values())
+        self._automaton = AhoCorasick(list(places))
 
     def find(self, message: str) -> tuple[str, ...]:
         """Keywords in the message, in the order of the list."""
         folded = fold(message)
         found = {
-            self._patterns[number]
+            number
             for number, start, end in self._automaton.find_matches_as_indexes(folded, overlapping=True)
             if not self._by_words or _stands_alone(folded, start, end)
         }
-        return tuple(keyword for keyword in self._keywords if fold(keyword) in found)
+        return tuple(self._keywords[place] for place in sorted(place for n in found for place in self._places[n]))
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:

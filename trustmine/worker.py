@@ -7,6 +7,7 @@ every result that is complete and gives the other rows back.
 """
 
 import multiprocessing
+import multiprocessing.connection
 import sqlite3
 import time
 import traceback
@@ -293,9 +294,9 @@ def advance_with(
     for process in processes:
         process.start()
     try:
-        while any(process.is_alive() for process in processes):
+        while running := [process.sentinel for process in processes if process.is_alive()]:
             read_inbox()
-            time.sleep(POLL_S)
+            multiprocessing.connection.wait(running, POLL_S)
     except KeyboardInterrupt:
         for process in processes:  # they got the same signal from the terminal; wait for them to put rows back
             process.join()

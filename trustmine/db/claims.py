@@ -172,18 +172,18 @@ def aside_where() -> str:
 
 def read(conn: sqlite3.Connection, ids: Sequence[int]) -> list[Commit]:
     """The rows with these ids, in this order."""
-    return [
-        Commit(
+    found = {
+        row[0]: Commit(
             row[0], row[1], row[2], tuple(row[3].split()), row[4], row[5], bool(row[6]), row[7], row[8], bool(row[9])
         )
-        for commit_id in ids
         for row in conn.execute(
             """SELECT id, repo_id, sha, parents, author_time_s, commit_time_s, is_boundary, message, status,
                       outcome = 'rejected'
-               FROM commits JOIN messages ON commit_id = id WHERE id = ?""",
-            (commit_id,),
+               FROM commits JOIN messages ON commit_id = id WHERE id IN (SELECT value FROM json_each(?))""",
+            (fact_tables.as_json(list(ids)),),
         )
-    ]
+    }
+    return [found[commit_id] for commit_id in ids if commit_id in found]
 
 
 def renew(conn: sqlite3.Connection, worker: str, lease_s: float) -> None:

@@ -5,6 +5,7 @@ unless the fact is shared. Tuples and mappings are JSON, bools are 0 or 1.
 """
 
 import json
+import operator
 import sqlite3
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,8 @@ F = TypeVar("F", bound=Fact)
 @dataclass(frozen=True, slots=True)
 class _Columns:
     names: tuple[str, ...]
-    encode: tuple[Callable[[Any], Any] | None, ...]
+    get: Callable[[Any], tuple[Any, ...]]  # the values of a fact, as they are
+    as_json: tuple[int, ...]  # places of those that are stored as JSON
     decode: tuple[Callable[[Any], Any] | None, ...]
 
 
@@ -40,24 +42,25 @@ def _columns(fact: type[Fact]) -> _Columns:
 def _read_columns(fact: type[Fact]) -> _Columns:
     hints = typing.get_type_hints(fact)
     names: list[str] = []
-    encode: list[Callable[[Any], Any] | None] = []
+    json_places: list[int] = []
     decode: list[Callable[[Any], Any] | None] = []
-    for field in fields(fact):
+    for place, field in enumerate(fields(fact)):
         origin = typing.get_origin(hints[field.name]) or hints[field.name]
         names.append(f'"{field.name}"')
+        if origin in (tuple, Mapping):
+            json_places.append(place)
         if origin is tuple:
-            encode.append(as_json)
             decode.append(lambda text: tuple(json.loads(text)))
         elif origin is Mapping:
-            encode.append(as_json)
             decode.append(json.loads)
-        elif origin is bool:
-            encode.append(int)
+        elif origin is bool:  # SQLite takes a bool for 0 or 1
             decode.append(bool)
         else:
-            encode.append(None)
             decode.append(None)
-    return _Columns(tuple(names), tuple(encode), tuple(decode))
+    own = [field.name for field in fields(fact)]
+    # With one name attrgetter gives the value itself, with more a tuple.
+    get = operator.attrgetter(*own) if len(own) > 1 else lambda fact: (getattr(fact, own[0]),)
+    return _Columns(tuple(names), get, tuple(json_places), tuple(decode))
 
 
 def _insert(fact: type[Fact]) -> str:
@@ -72,13 +75,12 @@ def write(conn: sqlite3.Connection, facts: Iterable[tuple[int, Fact]]) -> None:
     for commit_id, fact in facts:
         kind = type(fact)
         columns = _columns(kind)
-        values = [
-            getattr(fact, field.name) if encode is None else encode(getattr(fact, field.name))
-            for field, encode in zip(fields(fact), columns.encode, strict=True)
-        ]
-        rows.setdefault(kind, []).append(tuple(values) if kind.SHARED else (commit_id, *values))
-    for kind, values in rows.items():
-        conn.executemany(_insert(kind), values)
+        values = columns.get(fact)
+        if columns.as_json:
+            values = tuple(as_json(v) if place in columns.as_json else v for place, v in enumerate(values))
+        rows.setdefault(kind, []).append(values if kind.SHARED else (commit_id, *values))
+    for kind, wanted in rows.items():
+        conn.executemany(_insert(kind), wanted)
 
 
 def tables_from(stages: Iterable[str]) -> list[str]:

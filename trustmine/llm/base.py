@@ -6,10 +6,13 @@ from `poll` in any order, so an engine may run many at once: the worker keeps
 same answer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from trustmine.records import Completion, Request
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 class ContextOverflow(Exception):

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from trustmine import resources
 from trustmine.config import Settings
-from trustmine.llm.base import Engine
-from trustmine.llm.local import LocalEngine, Progress
+from trustmine.llm.base import Engine, Progress
 
 KnownHash = Callable[[Path, int, int], str | None]  # path, size_bytes, mtime_ns -> sha256, if known
 
@@ -22,6 +21,8 @@ def open_engine(settings: Settings, known_hash: KnownHash | None = None, progres
     `known_hash` spares hashing a file again that has not changed; `progress`
     is told of bytes hashed. Raises ModelError.
     """
+    from trustmine.llm.local import LocalEngine  # loads llama.cpp, which most commands do without
+
     path = model_path(settings)
     known = None
     if known_hash is not None and path.is_file():

@@ -19,7 +19,6 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 
 import llama_cpp
@@ -28,12 +27,11 @@ from numpy.typing import NDArray
 
 from trustmine.errors import ModelError
 from trustmine.llm import chat
-from trustmine.llm.base import ContextOverflow, ModelInfo
+from trustmine.llm.base import ContextOverflow, ModelInfo, Progress
 from trustmine.llm.labels import score_labels
 from trustmine.records import Completion, Request
 
 ENGINE = f"llama-cpp-python {llama_cpp.__version__}"
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 # Tokens handed to llama.cpp at once, and of these in one pass over the layers.
 # llama.cpp's defaults: with SmolLM2-135M on 2 cores 2048 at once prefill no faster than 512.
