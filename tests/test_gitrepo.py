@@ -573,3 +573,69 @@ def test_fetch_refuses_a_folder_whose_configuration_could_run_programs(work: Wor
     with pytest.raises(RepositoryError, match="uploadpack"):
         gitrepo.fetch(tmp_path / "clone")
     assert not (tmp_path / "ran").exists()
+
+
+def history_of(work: Work, n: int) -> list[str]:
+    shas = []
+    for number in range(n):
+        work.write("a.c", lines(40, **{f"n{number % 40}": f"int changed_{number};"}))
+        shas.append(work.commit(f"change {number}"))
+    return shas
+
+
+def test_announced_patches_come_in_their_order_whoever_is_left_out(work: Work) -> None:
+    shas = history_of(work, 12)
+    wanted = {sha: work.show(sha) for sha in shas}
+    repo = GitRepo.open(work.folder)
+    repo.expect(shas[:8])
+    for sha in (shas[0], shas[3], shas[4], shas[7]):  # some are not wanted after all
+        assert bytes_of(repo.patch(sha, LIMIT)) == wanted[sha]
+    repo.expect(shas[2:4])
+    for sha in (shas[9], shas[2], shas[3], shas[3]):  # asked for without notice, and twice
+        assert bytes_of(repo.patch(sha, LIMIT)) == wanted[sha]
+    repo.close()
+
+
+def test_a_missing_object_fails_one_of_many_announced_patches(work: Work) -> None:
+    shas = history_of(work, 9)
+    wanted = {sha: work.show(sha) for sha in shas}
+    loose(work, work.git("rev-parse", f"{shas[4]}:a.c").decode()).unlink()
+    repo = GitRepo.open(work.folder)
+    repo.expect([*shas, "1" * 40])
+    failed = []
+    for sha in [*shas, "1" * 40]:
+        try:
+            assert bytes_of(repo.patch(sha, LIMIT)) == wanted[sha]
+        except MissingObject:
+            failed.append(sha)
+    assert failed == [shas[4], shas[5], "1" * 40]
+    repo.close()
+
+
+def test_more_patches_can_be_announced_than_fit_into_pipes(work: Work) -> None:
+    shas = history_of(work, 3)
+    wanted = {sha: work.show(sha) for sha in shas}
+    repo = GitRepo.open(work.folder)
+    many = shas * 2_000
+    repo.expect(many)
+    assert all(bytes_of(repo.patch(sha, LIMIT)) == wanted[sha] for sha in many)
+    repo.close()
+
+
+def test_a_long_patch_leaves_the_next_ones_whole(work: Work) -> None:
+    work.write("big.c", b"int x;\n" * 300_000)
+    big = work.commit()
+    work.write("line.c", b"y" * 3_000_000)
+    line = work.commit()
+    work.write("a.c", b"1\n")
+    small = work.commit()
+    wanted = {sha: work.show(sha) for sha in (big, line, small)}
+    repo = GitRepo.open(work.folder)
+    for limit in (1_000, 100_000, 10_000_000):
+        repo.expect([big, small, line, small])
+        for sha in (big, small, line, small):
+            patch = repo.patch(sha, limit)
+            assert patch.n_chars == len(wanted[sha])
+            assert patch.text == (wanted[sha].decode() if patch.n_chars < limit else None)
+            assert [file.n_added for file in patch.files] == [wanted[sha].count(b"\n+") - 1]
+    repo.close()

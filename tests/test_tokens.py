@@ -92,3 +92,10 @@ def test_nothing_is_encoded_of_a_text_too_long_to_fit(monkeypatch: pytest.Monkey
     assert encoded == []
     assert tokens.fewer_than("int x;\n" * 1_000_000, 1_000) is None
     assert sum(encoded) < 20_000
+
+
+@settings(max_examples=300)
+@given(CODE | st.text(max_size=60))
+@example("a\u00e9b \u00b2\u0663 x_y\u200dz")
+def test_words_never_outnumber_tokens(text: str) -> None:
+    assert tokens._n_words(text) <= tokens.count(text)

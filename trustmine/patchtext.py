@@ -6,7 +6,7 @@ gitcli's business. The rules are those of git's diff.c.
 
 import codecs
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from trustmine import text
@@ -15,6 +15,7 @@ from trustmine.records import DiffFile
 
 _SUBMODULE = b"160000"
 _SLICE = 1 << 20  # bytes decoded at once, to count characters
+_LINES = 1_000  # of a long patch, taken at once: each has gitcli.CHUNK bytes at most
 _CHANGES = {b"A": "added", b"D": "deleted", b"M": "modified", b"R": "renamed", b"C": "copied", b"T": "typechange"}
 
 
@@ -31,14 +32,8 @@ class Patch:
 EMPTY = Patch("", text.UTF_8, 0, ())
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """What one "diff --git" part holds."""
-
-    is_binary: bool
-    n_hunks: int
-    n_added: int
-    n_deleted: int
+# Of one "diff --git" part: whether it is binary, its hunks, added lines and deleted lines.
+_Counts = tuple[bool, int, int, int]
 
 
 def read(answer: bytes, max_chars: int) -> Patch:
@@ -61,6 +56,7 @@ def read_lines(lines: Iterable[bytes], max_chars: int) -> Patch:
     the whole is UTF-8, else bytes.
     """
     patch = _Long(max_chars)
+    held: list[bytes] = []  # lines not added to it yet
     raw: list[bytes] = []
     counts: list[list[int]] = []  # binary, hunks, added, deleted; one per "diff --git"
     in_patch, in_hunks, starts = False, False, True
@@ -76,7 +72,10 @@ def read_lines(lines: Iterable[bytes], max_chars: int) -> Patch:
             else:
                 raw.append(line[:-1])
             continue
-        patch.add(line)
+        held.append(line)
+        if len(held) == _LINES:
+            patch.add(b"".join(held))
+            held.clear()
         if starts:
             mark = line[:1]
             if mark == b"d" and line.startswith(b"diff --git "):
@@ -92,7 +91,8 @@ def read_lines(lines: Iterable[bytes], max_chars: int) -> Patch:
             elif mark == b"B":
                 counts[-1][0] = 1
         starts = line.endswith(b"\n")
-    files = _files(raw, (_Counts(bool(binary), *rest) for binary, *rest in counts))
+    patch.add(b"".join(held))
+    files = _files(raw, ((bool(binary), n_hunks, added, deleted) for binary, n_hunks, added, deleted in counts))
     kept, encoding, n_chars = patch.end()
     return Patch(kept, encoding, n_chars, files)
 
@@ -142,9 +142,9 @@ class _Long:
 def _counts(part: bytes) -> _Counts:
     start = part.find(b"\n@@ -")
     if start < 0:
-        return _Counts(b"\nBinary files " in part, 0, 0, 0)
+        return b"\nBinary files " in part, 0, 0, 0
     # Headers have "+++" and "---" too: count from the first hunk on.
-    return _Counts(False, part.count(b"\n@@ -", start), part.count(b"\n+", start), part.count(b"\n-", start))
+    return (False, part.count(b"\n@@ -", start), part.count(b"\n+", start), part.count(b"\n-", start))
 
 
 def _files(raw: Iterable[bytes], counts: Iterable[_Counts]) -> tuple[DiffFile, ...]:
@@ -152,13 +152,17 @@ def _files(raw: Iterable[bytes], counts: Iterable[_Counts]) -> tuple[DiffFile, .
     return tuple(_file(number, line, left) for number, line in enumerate(raw, 1))
 
 
-def _file(number: int, line: bytes, counts: Iterable[_Counts]) -> DiffFile:
+def _file(number: int, line: bytes, counts: Iterator[_Counts]) -> DiffFile:
     """The facts in a line like ":100644 100644 OID OID M\tpath", with those of its part of the patch."""
     head, *paths = line.split(b"\t")
     old_mode, new_mode, old_oid, new_oid, status = head.split(b" ")
     change = _CHANGES[status[:1]]
     # A file that turns into a symbolic link is printed as deleted and added.
-    own = list(itertools.islice(counts, 2 if change == "typechange" else 1))
+    is_binary, n_hunks, n_added, n_deleted = next(counts)
+    if change == "typechange":
+        more = next(counts)
+        is_binary, n_hunks = is_binary or more[0], n_hunks + more[1]
+        n_added, n_deleted = n_added + more[2], n_deleted + more[3]
     old_path = text.decode(unquote(paths[0]))[0]
     return DiffFile(
         file_no=number,
@@ -167,9 +171,9 @@ def _file(number: int, line: bytes, counts: Iterable[_Counts]) -> DiffFile:
         new_path=old_path if len(paths) == 1 else text.decode(unquote(paths[1]))[0],
         old_oid=old_oid.decode(),
         new_oid=new_oid.decode(),
-        is_binary=any(part.is_binary for part in own),
+        is_binary=is_binary,
         is_submodule=_SUBMODULE in (old_mode[1:], new_mode),
-        n_hunks=sum(part.n_hunks for part in own),
-        n_added=sum(part.n_added for part in own),
-        n_deleted=sum(part.n_deleted for part in own),
+        n_hunks=n_hunks,
+        n_added=n_added,
+        n_deleted=n_deleted,
     )

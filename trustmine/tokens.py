@@ -64,7 +64,7 @@ def _n_words(text: str) -> int:
     No piece of cl100k's regular expression holds letters of two runs. All
     other characters count as letters, so that none of them divides a run.
     """
-    return len(text.encode("utf-8", "replace").translate(_WORDS).split())
+    return len(text.encode("utf-8", "surrogatepass").translate(_WORDS).split())
 
 
 def cut_lines(text: str, budget_tokens: int) -> str:
