@@ -106,3 +106,18 @@ def test_audit_counts_each_commit_where_it_was_lost(conn: sqlite3.Connection, ad
     assert (found.n_commits, found.n_unknown) == (4, 1)
     assert found.lost == {("s0_3", "not_a_fix"): [f"{1:040x}", f"{2:040x}"]}
     assert (found.reached["s0_2"], found.reached["s0_3"], found.waiting) == (3, 1, {"s1_1": 1})
+
+
+def test_a_cve_takes_back_rows_that_were_too_new_without_one(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
+) -> None:
+    add_commits(3, status="s0_3")
+    commits = claims.claim(conn, "s1_1", "s0_3", "w", limit=99, lease_s=60)
+    recipe = recipes.ensure(conn, "s1_1", {"stage": "s1_1"}, None)
+    reasons = ("after_cutoff", "after_cutoff", "multi_hunk")
+    results = [(commit, Reject(reason)) for commit, reason in zip(commits, reasons, strict=True)]
+    claims.finish(conn, "s1_1", "w", recipe, results, max_attempts=3)
+    file = write(tmp_path, f"commit,cve\n{1:040x},CVE-2024-1\n{2:040x},GHSA-a-b-c\n{3:040x},CVE-2024-2\n")
+    assert labels.label(conn, file).n_sent_back == 1
+    rows = conn.execute("SELECT status, outcome FROM commits ORDER BY id").fetchall()
+    assert rows == [("s0_3", "open"), ("s0_3", "rejected"), ("s0_3", "rejected")]

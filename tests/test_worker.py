@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trustmine import ingest, pipeline, worker
+from trustmine import ingest, pipeline, tools, worker
 from trustmine.config import Settings
 from trustmine.db import claims, queries
 from trustmine.db.claims import Scope
@@ -198,3 +198,14 @@ def test_stages_run_one_after_the_other(filled: sqlite3.Connection, db_path: Pat
     assert sent == {"s0_2": queries.funnel(filled)["s0_2"].pending}
     pipeline.advance(db_path, filled, "s0_2", changed, models, pipeline.Plan(), console.progress)
     assert queries.funnel(filled)["s0_2"].rejected["too_many_tokens"] > 10
+
+
+def test_prompts_that_do_not_fit_the_context_reject_their_rows(filled: sqlite3.Connection) -> None:
+    settings = Settings(n_ctx=256, calibration_rows=0)
+    for stage in ("s0_1", "s0_2"):
+        worker.advance(filled, stage, settings)
+    engine = tools.open_engine(filled, settings)
+    tally = worker.advance(filled, "s0_3", settings, engine=engine)
+    engine[0].close()
+    assert tally.total == tally.rejected > 10
+    assert queries.funnel(filled)["s0_3"].rejected == {worker.CONTEXT_OVERFLOW: tally.total}

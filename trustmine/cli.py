@@ -326,7 +326,7 @@ def label(
         done = labels.label(conn, file, source=source, default=verdict)
     console.say(
         f"{done.n_labels:,} labels on {done.n_commits:,} commits; {done.n_unknown:,} lines name commits that are not "
-        f"in the database; {done.n_sent_back:,} rows go back before s0_3"
+        f"in the database; {done.n_sent_back:,} rows are pending again because of them"
     )
 
 

@@ -2,7 +2,8 @@
 
 A list is a CSV file with a column `commit` or `sha` (7 digits or more) and
 optionally `repo`, `cve` or `id`, `cwe` and `label` (yes, no). A label outranks
-the model's verdict at s0_3; rows that s0_3 decided otherwise go back before it.
+the model's verdict at s0_3; rows that s0_3 decided otherwise go back before it,
+and rows that s1_1 found too new to be without a CVE go back before s1_1 when they get one.
 """
 
 import csv
@@ -43,7 +44,7 @@ class Labelled:
     n_labels: int
     n_commits: int
     n_unknown: int  # lines whose commit is not in the database
-    n_sent_back: int  # rows that s0_3 had decided otherwise
+    n_sent_back: int  # rows that s0_3 had decided otherwise, or s1_1 for want of a CVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,17 @@ def _send_back(conn: sqlite3.Connection, ids: Sequence[int]) -> int:
             (str(list(ids)),),
         )
     ]
-    return recipes.send_back(conn, SECTION, other) if other else 0
+    # A CVE lets a commit of after the cutoff into the split bench.
+    too_new = [
+        row[0]
+        for row in conn.execute(
+            """SELECT id FROM commits WHERE id IN (SELECT value FROM json_each(?)) AND reject_reason = 'after_cutoff'
+               AND id IN (SELECT commit_id FROM labels WHERE label = 'yes' AND identifier LIKE 'CVE-%')""",
+            (str(list(ids)),),
+        )
+        if row[0] not in set(other)
+    ]
+    return sum(recipes.send_back(conn, stage, back) for stage, back in ((SECTION, other), ("s1_1", too_new)) if back)
 
 
 def audit(conn: sqlite3.Connection, file: Path) -> Audited:

@@ -226,16 +226,18 @@ def _step(
     outcome: Outcome | Failure
     try:
         while True:
-            if isinstance(answer, ContextOverflow):
-                row.asking.close()
-                outcome = Reject(CONTEXT_OVERFLOW)
-                break
-            if answer is not None and row.request is not None:
+            if isinstance(answer, Completion) and row.request is not None:
                 row.made.append(Call(row.commit.id, post.stage.NAME, row.request, answer, model_id, engine.info.n_ctx))
             try:
-                row.request = next(row.asking) if answer is None else row.asking.send(answer)
+                if isinstance(answer, ContextOverflow):  # a stage may know how to do without
+                    row.request = row.asking.throw(answer)
+                else:
+                    row.request = next(row.asking) if answer is None else row.asking.send(answer)
             except StopIteration as stop:
                 outcome = stop.value
+                break
+            except ContextOverflow:
+                outcome = Reject(CONTEXT_OVERFLOW)
                 break
             answer = calls.recorded(post.conn, engine.request_hash(row.request))
             if answer is None:

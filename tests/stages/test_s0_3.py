@@ -8,6 +8,7 @@ from llm_helpers import ask
 
 from trustmine.calibration import LABELS, Calibration
 from trustmine.config import Settings
+from trustmine.llm.base import ContextOverflow
 from trustmine.prompts import Prompts
 from trustmine.records import Advance, Commit, Completion, Diff, Fact, Label, Message, Outcome, Reject, Request, Verdict
 from trustmine.stages import s0_3_classify as s0_3
@@ -200,3 +201,13 @@ def test_the_module_has_the_shape_of_a_stage() -> None:
     for name in fields["PROMPTS"]:
         assert Prompts().get(name).hash
     assert issubclass(Verdict, Fact)
+
+
+def test_a_reason_that_does_not_fit_the_context_leaves_the_verdict() -> None:
+    asking = s0_3.run(COMMIT, context(rationale="all"))
+    next(asking)
+    asking.send(probabilities(0.5, 0.4, 0.1))
+    with pytest.raises(StopIteration) as end:
+        asking.throw(ContextOverflow(9, 9, 9))
+    assert isinstance(end.value.value, Advance)
+    assert (verdict(end.value.value).label, verdict(end.value.value).rationale) == ("yes", None)

@@ -5,7 +5,9 @@ Context of tools and earlier facts, never a database it could write. It
 returns an Outcome: Advance with facts, or Reject with a reason; an exception
 fails the row. A stage that asks a language model is a generator: it yields a
 Request, is sent the Completion, and returns its Outcome. So one row may ask
-several times, or not at all, and the worker can keep many rows in flight.
+several times, or not at all, and the worker can keep many rows in flight. A
+question that does not fit the model's context raises ContextOverflow where it
+was asked; a stage that lets it pass rejects the row as `context_overflow`.
 
     NAME, AFTER = "s0_2", "s0_1"
     VERSION = 1                       # raise when results would change

@@ -7,10 +7,12 @@ and cannot decide, the calibration makes a label of them, and, as the setting
 probabilities are stored whatever the calibration was.
 """
 
+import contextlib
 import math
 import re
 
 from trustmine import calibration
+from trustmine.llm.base import ContextOverflow
 from trustmine.records import Advance, Commit, Completion, Diff, Outcome, Reject, Request, Verdict
 from trustmine.stages.base import Asking, Context
 
@@ -38,7 +40,8 @@ def run(commit: Commit, ctx: Context) -> Asking:
     label = calibration.decide(ctx.calibration, logprobs, ctx.settings.min_p_fix)
     rationale = None
     if ctx.settings.rationale == "all" or ctx.settings.rationale == label:
-        rationale = _trimmed((yield _rationale_request(request, label, ctx)))
+        with contextlib.suppress(ContextOverflow):  # the verdict stands without its reason
+            rationale = _trimmed((yield _rationale_request(request, label, ctx)))
     return _outcome(
         Verdict(
             label=label,
