@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DB := demo/trustmine.db
+REPO ?= https://github.com/curl/curl
 TRUSTMINE := $(BIN)/trustmine
 
 FURTHEST := select substr(sha, 1, 12) from commits join stages on stage = status order by place desc, id limit 1
 
-.PHONY: demo test setup lock clean
+.PHONY: demo test bench setup lock clean
 
 demo: $(READY)
 	$(TRUSTMINE) demo demo/repo --known-fixes demo/known_fixes.csv
@@ -31,6 +32,12 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Speed and fidelity beside other tools (PyDriller, git, universal-ctags), on a history of your choice:
+# make bench REPO=~/src/curl KNOWN=known_fixes.csv; BENCH=--quick for a short one. Writes bench.md.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	$(BIN)/python benchmarks/run.py "$(REPO)" $(if $(KNOWN),--known "$(KNOWN)") --out bench.md $(BENCH)
 
 setup: $(READY)
 
