@@ -36,7 +36,8 @@ test: $(READY)
 # Speed and fidelity beside other tools (PyDriller, git, universal-ctags), on a history of your choice:
 # make bench REPO=~/src/curl KNOWN=known_fixes.csv; BENCH=--quick for a short one. Writes bench.md.
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--build-constraint requirements-build.lock --editable ".[bench]"
 	$(BIN)/python benchmarks/run.py "$(REPO)" $(if $(KNOWN),--known "$(KNOWN)") --out bench.md $(BENCH)
 
 setup: $(READY)

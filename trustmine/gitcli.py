@@ -34,6 +34,9 @@ _NEUTRAL = {
     "core.fsmonitor": "false",
     "core.abbrev": "auto",
     "core.quotePath": "true",
+    # Memory stays flat however large the packs are; on curl this costs no time.
+    "core.packedGitWindowSize": "8m",
+    "core.packedGitLimit": "64m",
     "diff.renameLimit": "1000",
     "diff.indentHeuristic": "true",
     "diff.suppressBlankEmpty": "false",
