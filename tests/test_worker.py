@@ -37,7 +37,7 @@ def filled(conn: sqlite3.Connection, demo: Path) -> Iterator[sqlite3.Connection]
 
 def facts_of(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
-    for table in ("keyword_matches", "identifiers", "diffs", "diff_files", "commit_sizes", "steps"):
+    for table in ("keyword_matches", "identifiers", "diffs", "diff_files", "commit_sizes", "priorities", "steps"):
         rows += conn.execute(f"SELECT '{table}', * FROM {table}").fetchall()
     rows += conn.execute(
         "SELECT sha, status, outcome, reject_stage, reject_reason, claim_owner FROM commits"

@@ -131,37 +131,48 @@ def claim(
     lease_s: float,
     scope: Scope = Scope(),
     aside: Collection[tuple[str, str]] = (),
+    order: str = "oldest",
 ) -> list[Commit]:
-    """Up to `limit` pending rows of a stage, now held by `worker`, oldest first.
+    """Up to `limit` pending rows of a stage, now held by `worker`.
 
-    `aside` names (stage, reason) of rejected rows that this stage also takes
-    once; they come when no others are left.
+    `order`: oldest, newest, or priority; by priority, rows that have none
+    (s0_2 gives it) come last, oldest first. `aside` names (stage, reason) of
+    rejected rows that this stage also takes once; they come when no others
+    are left, in the same order.
     """
     now = time.time()
     clause, values = scope.where()
-    free = f"(claim_owner IS NULL OR claim_until_s < ?){clause} ORDER BY id LIMIT ?"
+    wanted: list[tuple[str, tuple[object, ...]]] = [("outcome = 'open' AND status = ?", (after,))]
+    wanted += [(aside_where(), (reject_stage, reason, stage)) for reject_stage, reason in aside]
+    ids: list[int] = []
     with transaction(conn):
-        ids = [
-            row[0]
-            for row in conn.execute(
-                f"SELECT id FROM commits WHERE outcome = 'open' AND status = ? AND {free}",
-                (after, now, *values, limit),
-            )
-        ]
-        for reject_stage, reason in aside:
-            if len(ids) < limit:
-                ids += [
-                    row[0]
-                    for row in conn.execute(
-                        f"SELECT id FROM commits WHERE {aside_where()} AND {free}",
-                        (reject_stage, reason, stage, now, *values, limit - len(ids)),
-                    )
-                ]
+        for where, names in wanted:
+            for part in ORDERS[order]:
+                if len(ids) < limit:
+                    ids += [
+                        row[0]
+                        for row in conn.execute(
+                            claim_sql(where, part, clause), (*names, now, *values, limit - len(ids))
+                        )
+                    ]
         conn.executemany(
             "UPDATE commits SET claim_owner = ?, claim_until_s = ? WHERE id = ?",
             [(worker, now + lease_s, commit_id) for commit_id in ids],
         )
     return read(conn, ids)
+
+
+# Which rows come first, as SQL that the indexes of commits serve without sorting.
+ORDERS = {
+    "oldest": ("ORDER BY id",),
+    "newest": ("ORDER BY id DESC",),
+    "priority": ("AND priority IS NOT NULL ORDER BY priority DESC, id", "AND priority IS NULL ORDER BY id"),
+}
+
+
+def claim_sql(where: str, order: str, scope: str = "") -> str:
+    """SQL for free rows in one part of an order; values are those of `where`, now, those of the scope, how many."""
+    return f"SELECT id FROM commits WHERE {where} AND (claim_owner IS NULL OR claim_until_s < ?){scope} {order} LIMIT ?"
 
 
 def aside_where() -> str:
