@@ -3,8 +3,8 @@
     python benchmarks/claims.py [--rows 1000000]
 
 Fills a temporary database with rows that wait for s0_3, with priorities as
-s0_2 gives them (few different values, so many equals) and every tenth row in
-a second repository. Times claims alone; the rows claimed are moved on between
+s0_2 gives them (few different values, so many equals) and the last tenth of
+them in a second repository. Times claims alone; the rows claimed are moved on between
 them, as finished rows are. A claim of one row is what a worker that asks a
 model makes; one of many, what a git or CPU worker makes. Processor time is
 counted, so that other programs do not matter much.
@@ -45,7 +45,7 @@ def fill(conn: sqlite3.Connection, n: int) -> None:
             conn.execute(
                 """INSERT INTO commits (id, repo_id, sha, parents, author_time_s, commit_time_s, status)
                    VALUES (?, ?, ?, '', 0, 0, 's0_2')""",
-                (i, 2 if i % 10 == 0 else 1, f"{i:040x}"),
+                (i, 1 + (i > 0.9 * n), f"{i:040x}"),
             )
             conn.execute("INSERT INTO messages VALUES (?, 'fix', 'utf-8')", (i,))
             points = chance.randrange(-10, 30) / 2

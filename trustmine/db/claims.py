@@ -178,12 +178,14 @@ def claim_sql(where: str, part: tuple[str, str], scope: Scope) -> str:
     repository or range. A scope that lists its rows is short, and is sorted.
     """
     index, order = part
-    is_listed = scope.ids is not None or scope.is_labelled
-    source = f"commits INDEXED BY {index}" if where == PENDING and not is_listed else "commits"
     clause, _ = scope.where()
-    return (
-        f"SELECT id FROM {source} WHERE {where} AND (claim_owner IS NULL OR claim_until_s < ?){clause} {order} LIMIT ?"
-    )
+    source = "commits"
+    if where == PENDING and scope.ids is None and not scope.is_labelled:
+        if index == "commits_pending" and scope.repo_id is not None:  # step over no row of other repositories
+            index, clause = "commits_funnel", f"{clause} AND reject_stage IS NULL AND reject_reason IS NULL"
+        source += f" INDEXED BY {index}"
+    free = f"(claim_owner IS NULL OR claim_until_s < ?){clause}"
+    return f"SELECT id FROM {source} WHERE {where} AND {free} {order} LIMIT ?"
 
 
 def aside_where() -> str:
