@@ -80,7 +80,9 @@ CREATE TABLE commits (
     CHECK ((outcome = 'done') = (status = 's4'))
 ) STRICT;
 CREATE INDEX commits_pending ON commits (status, id) WHERE outcome = 'open';
-CREATE INDEX commits_best ON commits (status, priority DESC, id, repo_id) WHERE outcome = 'open' AND priority IS NOT NULL;
+CREATE INDEX commits_best ON commits (status, priority DESC, id) WHERE outcome = 'open' AND priority IS NOT NULL;
+CREATE INDEX commits_best_of_repo ON commits (repo_id, status, priority DESC, id)
+    WHERE outcome = 'open' AND priority IS NOT NULL;
 CREATE INDEX commits_claimed ON commits (claim_owner) WHERE claim_owner IS NOT NULL;
 CREATE INDEX commits_funnel ON commits (repo_id, status, outcome, reject_stage, reject_reason);
 CREATE INDEX commits_undecided ON commits (id) WHERE reject_reason = 'undecided';

@@ -98,7 +98,10 @@ def test_the_strongest_words_of_a_message_count(message: str, points: float) -> 
         ("+  for(i = 0; i < n; i++)\n+    sum += a[i];\n", []),
         ('+  puts("if (a < b && !c) return NULL;");\n', []),
         ("-  if(a < b)\n-    return;\n", []),
-        ("-f();\n-if(a)\n-  g();\n+if(a)\n+  g();\n+f();\n", ["not: no code changes"]),  # only moved
+        ("-f();\n-if(a)\n-  g();\n+if(a)\n+  g();\n+f();\n", []),  # only moved
+        ('-  s = "a";\n+  s = "b";\n', []),
+        ("-#if A\n+#if A && B\n", []),
+        ("+#define CHECK(p) if(!p) return\n", []),
     ],
 )
 def test_the_shape_of_a_change_is_seen(body: str, kinds: list[str]) -> None:
@@ -106,7 +109,16 @@ def test_the_shape_of_a_change_is_seen(body: str, kinds: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["+// if(a)\n", "-  f();\n+    f();\n", "+\n", "-/* a\n+ * b\n", "+#include <a.h>\n", ""]
+    "body",
+    [
+        "+// if(a)\n",
+        "-  f();\n+    f();\n",
+        "+\n",
+        "-/* a\n+ * b\n",
+        "+#include <a.h>\n",
+        "-f(a,\n-  b);\n+f(a, b);\n",
+        "",
+    ],
 )
 def test_a_change_without_code_is_the_least_promising(body: str) -> None:
     assert rank(body=body).shape == priority.NO_CODE < rank(body="-a();\n+b();\n").shape
@@ -140,7 +152,11 @@ def test_a_patch_of_several_files_counts_as_one_and_its_headers_are_no_code() ->
     files = (FILE, replace(FILE, file_no=2, new_path="tests/b.c"))
     found = rank("", "", *files, text=two)
     assert (found.shape, found.place) == (priority.GUARD + priority.BOUNDS + priority.EARLY_EXIT, 0.0)
-    assert priority.changed_code(two) == (["y();", "if(a < b)", "return;"], ["x();"])
+    assert priority.changed_code(two) == priority.Change(["y();", "if(a < b)", "return;"], ["x();"], True)
+
+
+def test_a_change_behind_the_part_of_a_line_that_is_read_is_a_change() -> None:
+    assert rank(body=f"-{'1,' * 300}2\n+{'1,' * 300}3\n").shape == 0.0
 
 
 @given(message=st.text(), body=st.text(), path=st.text())

@@ -44,7 +44,7 @@ STRONG, MEDIUM, WEAK, CONFIRMED, UNLIKELY = 4.0, 2.0, 1.0, 1.0, -2.0
 # shape: half a point for each kind of change, and one for a range check, the cure for most of C's memory errors. All
 # together stay below one strong word: what people say of a change is clearer than what it looks like.
 GUARD, BOUNDS, NULL_CHECK, EARLY_EXIT, MEMORY_CALL, CLEARED = 0.5, 1.0, 0.5, 0.5, 0.5, 0.5
-NO_CODE = -3.0  # nothing but comments, white space and preprocessor lines changes
+NO_CODE = -3.0  # nothing but comments, white space and #include changes
 # size: changed lines of code up to this number, and what that gives. It holds large changes back and prefers none of
 # the small ones: a one-line change is as often a constant put right as a check put in.
 SIZES = ((15, 0.5), (30, 0.0), (60, -0.5))
@@ -65,7 +65,7 @@ _ASIDE = re.compile(
 _HEADERS = (".h", ".hh", ".hpp", ".hxx")
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_COMMENT = ("//", "/*", "* ", "*/")
+_NO_CODE = ("//", "/*", "* ", "*/", "#include")
 _NAME = re.compile(r"\b[A-Za-z_]\w*+")
 _CALL = re.compile(r"\b([A-Za-z_]\w*+)[ ]?\(")
 _COMPARE = re.compile(r"(?<![-<>])[<>]=?(?![<>=])")
@@ -132,12 +132,12 @@ def rank(
 ) -> Priority:
     """The priority of a commit. `patch` is the text of its `files` as git prints it; the others are lists of words."""
     found: list[str] = []
-    added, deleted = changed_code(patch)
+    change = changed_code(patch)
     parts = (
         _identified(message, identifiers, found),
         _spoken(message, words(strong, medium, weak), words(unlikely), found),
-        _shaped(added, deleted, found),
-        _sized(len(added) + len(deleted)),
+        _shaped(change, found),
+        _sized(len(change.added) + len(change.deleted)),
         _placed(files, found),
     )
     return Priority(sum(parts), *parts, tuple(found))
@@ -177,8 +177,17 @@ def _spoken(message: str, likely: Words, unlikely: Words, found: list[str]) -> f
 # ---------------------------------------------------------------------- the shape of the change
 
 
-def changed_code(patch: str) -> tuple[list[str], list[str]]:
-    """Added and deleted lines of code, without white space around them, comments, and lines that merely moved."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a patch does to code: lines without white space around them, comments, #include, and lines that moved."""
+
+    added: list[str]
+    deleted: list[str]
+    is_code: bool  # False if nothing but white space, line breaks, comments and #include changes
+
+
+def changed_code(patch: str) -> Change:
+    """The change of all files of a patch together."""
     sides: dict[str, list[str]] = {"+": [], "-": []}
     in_hunk = False
     for line in patch.split("\n"):
@@ -188,11 +197,12 @@ def changed_code(patch: str) -> tuple[list[str], list[str]]:
         elif mark == "d" and line.startswith("diff --git "):
             in_hunk = False
         elif in_hunk and mark in sides:
-            code = _STRING.sub('""', line[1 : LINE_CHARS + 1]).strip()
-            if code and not code.startswith(_COMMENT) and (code[0] != "#" or code.startswith("#define")):
+            code = line[1:].strip()
+            if code and not code.startswith(_NO_CODE):
                 sides[mark].append(code)
-    added, deleted = Counter(sides["+"]), Counter(sides["-"])
-    return list((added - deleted).elements()), list((deleted - added).elements())
+    before, after = ("".join("".join(sides[mark]).split()) for mark in "-+")
+    deleted, added = (Counter(sides[mark]) for mark in "-+")
+    return Change(list((added - deleted).elements()), list((deleted - added).elements()), before != after)
 
 
 @dataclass(slots=True)
@@ -209,7 +219,10 @@ class _Side:
 
 def _counted(lines: Sequence[str]) -> _Side:
     side = _Side()
-    for line in lines:
+    for whole in lines:
+        if whole.startswith("#"):
+            continue  # decided when it is compiled
+        line = _STRING.sub('""', whole[:LINE_CHARS])
         names = _NAME.findall(line)
         conditions = len(_CONDITION.findall(line))
         side.conditions += conditions
@@ -222,11 +235,11 @@ def _counted(lines: Sequence[str]) -> _Side:
     return side
 
 
-def _shaped(added: Sequence[str], deleted: Sequence[str], found: list[str]) -> float:
-    if not added and not deleted:
+def _shaped(change: Change, found: list[str]) -> float:
+    if not change.is_code:
         found.append("not: no code changes")
         return NO_CODE
-    new, old = _counted(added), _counted(deleted)
+    new, old = _counted(change.added), _counted(change.deleted)
     kinds = (
         ("guard", GUARD, new.conditions > old.conditions),
         ("bounds", BOUNDS, new.comparisons > old.comparisons),

@@ -249,8 +249,11 @@ def test_an_index_serves_each_order_of_pending_rows_without_sorting(
         sql = claims.claim_sql(claims.PENDING, part, scope)
         plan = [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", ("s0_2", 0, *scope.where()[1], 10))]
         served = f"USING INDEX {part[0]} (status=?"
-        if scope.repo_id is not None and part[0] == "commits_pending":
-            served = "INDEX commits_funnel (repo_id=? AND status=? AND outcome=? AND reject_stage=? AND reject_reason=?"
+        if scope.repo_id is not None:
+            served = {
+                "commits_pending": "commits_funnel (repo_id=? AND status=? AND outcome=? AND reject_stage=?",
+                "commits_best": "commits_best_of_repo (repo_id=? AND status=?",
+            }[part[0]]
         assert [served in step for step in plan] == [True], plan
 
 

@@ -168,6 +168,11 @@ ORDERS = {
         ("commits_pending", "AND priority IS NULL ORDER BY id"),
     ),
 }
+# The same within one repository, so that no row of others is stepped over; the funnel's columns after outcome are NULL.
+_OF_REPO = {
+    "commits_pending": ("commits_funnel", " AND reject_stage IS NULL AND reject_reason IS NULL"),
+    "commits_best": ("commits_best_of_repo", ""),
+}
 
 
 def claim_sql(where: str, part: tuple[str, str], scope: Scope) -> str:
@@ -181,9 +186,8 @@ def claim_sql(where: str, part: tuple[str, str], scope: Scope) -> str:
     clause, _ = scope.where()
     source = "commits"
     if where == PENDING and scope.ids is None and not scope.is_labelled:
-        if index == "commits_pending" and scope.repo_id is not None:  # step over no row of other repositories
-            index, clause = "commits_funnel", f"{clause} AND reject_stage IS NULL AND reject_reason IS NULL"
-        source += f" INDEXED BY {index}"
+        index, more = (index, "") if scope.repo_id is None else _OF_REPO[index]
+        source, clause = f"commits INDEXED BY {index}", clause + more
     free = f"(claim_owner IS NULL OR claim_until_s < ?){clause}"
     return f"SELECT id FROM {source} WHERE {where} AND {free} {order} LIMIT ?"
 
