@@ -139,7 +139,10 @@ def test_large_changes_come_after_small_ones_and_none_of_the_small_is_preferred(
         ("src/a_test.cc", -3.0),
         ("docs/examples/a.c", -3.0),
         ("fuzzing/a.c", -3.0),
+        ("examples/a.c", -3.0),
         ("src/latest/attest.c", 0.0),
+        ("src/core/doc/sample.c", 0.0),
+        ("src/unit.c", 0.0),
         ("contest.c", 0.0),
     ],
 )
