@@ -72,6 +72,7 @@ CREATE TABLE commits (
     attempts       INTEGER NOT NULL DEFAULT 0, -- failures of the next stage so far; 0 again when it passes
     claim_owner    TEXT,                  -- worker that holds the row: host:pid:start:nonce
     claim_until_s  REAL,                  -- when its lease runs out
+    priority       REAL,                  -- how promising it is, from priorities by triggers; NULL before s0_2
     UNIQUE (repo_id, sha),
     CHECK ((outcome = 'rejected') = (reject_stage IS NOT NULL)),
     CHECK ((outcome = 'rejected') = (reject_reason IS NOT NULL)),
@@ -79,9 +80,13 @@ CREATE TABLE commits (
     CHECK ((outcome = 'done') = (status = 's4'))
 ) STRICT;
 CREATE INDEX commits_pending ON commits (status, id) WHERE outcome = 'open';
+CREATE INDEX commits_best ON commits (status, priority DESC, id) WHERE outcome = 'open' AND priority IS NOT NULL;
+CREATE INDEX commits_best_of_repo ON commits (repo_id, status, priority DESC, id)
+    WHERE outcome = 'open' AND priority IS NOT NULL;
 CREATE INDEX commits_claimed ON commits (claim_owner) WHERE claim_owner IS NOT NULL;
 CREATE INDEX commits_funnel ON commits (repo_id, status, outcome, reject_stage, reject_reason);
 CREATE INDEX commits_undecided ON commits (id) WHERE reject_reason = 'undecided';
+CREATE INDEX commits_best_undecided ON commits (priority DESC, id) WHERE reject_reason = 'undecided';
 CREATE INDEX commits_done ON commits (id) WHERE outcome = 'done';
 CREATE INDEX commits_sha ON commits (sha);
 
@@ -270,6 +275,30 @@ CREATE TABLE commit_sizes (
     commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
     n_tokens  INTEGER NOT NULL            -- exact; only rows below the limit are stored
 ) STRICT;
+
+-- How promising a row that passed s0_2 is, before any model has read it: points, whose sum is the order in which later
+-- stages take rows. What gives how many points is written in trustmine/priority.py; the lists of words are settings.
+CREATE TABLE priorities (
+    commit_id   INTEGER PRIMARY KEY REFERENCES commits (id),
+    priority    REAL NOT NULL,            -- the sum of the next five; the higher, the sooner
+    identifiers REAL NOT NULL,            -- a CVE, GHSA, CWE or a report of a bug hunter or fuzzer is named
+    vocabulary  REAL NOT NULL,            -- words of the message that name a weakness, a crash, a check, or other work
+    shape       REAL NOT NULL,            -- what the patch adds: guards, range and null checks, early exits; memory calls
+    size        REAL NOT NULL,            -- changed lines of code: large changes come later
+    place       REAL NOT NULL,            -- below zero in tests, examples and documentation, and in headers alone
+    found       TEXT NOT NULL CHECK (json_valid(found)), -- JSON list: the identifiers, words and changes behind it
+    CHECK (priority = identifiers + vocabulary + shape + size + place)
+) STRICT;
+CREATE TRIGGER priorities_ai AFTER INSERT ON priorities BEGIN
+    UPDATE commits SET priority = new.priority WHERE id = new.commit_id;
+END;
+CREATE TRIGGER priorities_ad AFTER DELETE ON priorities BEGIN
+    UPDATE commits SET priority = NULL WHERE id = old.commit_id;
+END;
+CREATE TRIGGER priorities_au AFTER UPDATE ON priorities BEGIN
+    UPDATE commits SET priority = NULL WHERE id = old.commit_id AND id <> new.commit_id;
+    UPDATE commits SET priority = new.priority WHERE id = new.commit_id;
+END;
 
 -- ------------------------------------------------------------------ facts: s0_3
 
@@ -558,6 +587,32 @@ FROM commits AS c
 LEFT JOIN repos AS r ON r.id = c.repo_id
 LEFT JOIN messages AS m ON m.commit_id = c.id
 ORDER BY c.id DESC;
+
+-- What the model would be asked about next: rows that wait for s0_3, most promising first, with what speaks for them.
+CREATE VIEW most_promising (
+    commit_id,
+    repo,
+    sha,
+    date,                                 -- of the commit, UTC
+    subject,                              -- first line of the message
+    priority,                             -- the sum of the next five
+    identifiers,
+    vocabulary,
+    shape,
+    size,
+    place,
+    found                                 -- identifiers, words and changes behind it, JSON list
+) AS
+SELECT
+    c.id, r.name, c.sha, datetime(c.commit_time_s, 'unixepoch'),
+    rtrim(substr(m.message, 1, instr(m.message || char(10), char(10)) - 1), char(13)),
+    c.priority, p.identifiers, p.vocabulary, p.shape, p.size, p.place, p.found
+FROM commits AS c INDEXED BY commits_best
+LEFT JOIN repos AS r ON r.id = c.repo_id
+LEFT JOIN messages AS m ON m.commit_id = c.id
+LEFT JOIN priorities AS p ON p.commit_id = c.id
+WHERE c.outcome = 'open' AND c.status = 's0_2' AND c.priority IS NOT NULL
+ORDER BY c.priority DESC, c.id;
 
 -- What a commit is known under: identifiers in its message, and those that lists
 -- of known fixes give it (a list that says it is no fix gives none).

@@ -106,6 +106,36 @@ def test_start_and_end_are_a_slice_of_row_ids(run: Run, demo: Path) -> None:
     assert ids == list(range(11, 31))
 
 
+def test_the_order_of_rows_can_be_chosen(run: Run, demo: Path) -> None:
+    run("ingest", str(demo))
+    run("advance", "--stage", "s0_1", "--limit", "20")
+    run("advance", "--stage", "s0_1", "--limit", "10", "--order", "newest")
+    conn = connect(Path("trustmine.db"), read_only=True)
+    ids = [row[0] for row in conn.execute("SELECT commit_id FROM steps ORDER BY 1")]
+    conn.close()
+    assert ids == [*range(1, 21), *range(67, 77)]
+    assert run("run", "--order", "best")[0] == 2
+    assert "--order" in run("run", "--help")[1]
+
+
+def test_show_tells_how_promising_a_commit_is_and_why(run: Run, demo: Path) -> None:
+    run("ingest", str(demo))
+    run("advance", "--stage", "s0_1")
+    run("advance", "--stage", "s0_2")
+    conn = connect(Path("trustmine.db"), read_only=True)
+    sha, found = conn.execute("SELECT sha, found FROM most_promising LIMIT 1").fetchone()
+    conn.close()
+    assert "buffer overflow*" in found or "CVE" in found
+    assert re.search(r"priority +\d+(\.5)? = identifiers \d", run("show", sha)[1])
+    [shown] = json.loads(run("show", sha, "--json")[1])
+    [stored] = shown["priorities"]
+    assert (
+        shown["priority"]
+        == stored["priority"]
+        == sum(stored[part] for part in ("identifiers", "vocabulary", "shape", "size", "place"))
+    )
+
+
 def test_show_tells_all_and_escapes_what_strangers_wrote(run: Run, demo: Path) -> None:
     run("ingest", str(demo))
     run("advance", "--stage", "s0_1")

@@ -100,6 +100,20 @@ def test_the_log_shows_the_first_line_of_any_message(tmp_path: Path) -> None:
     conn.close()
 
 
+def test_the_most_promising_rows_that_wait_for_the_model_come_first(tmp_path: Path) -> None:
+    waiting = [Row("r", f"{i}", "s0_2", message=f"Fix overflow {i}\n\nat all") for i in range(4)]
+    conn = make_db(tmp_path / "t.db", [*waiting, Row("r", "before", "s0_1"), Row("r", "judged", "s0_3")])
+    conn.execute("UPDATE priorities SET vocabulary = 5, priority = 12.5 WHERE commit_id IN (2, 4)")
+    found = conn.execute("SELECT commit_id, subject, priority, vocabulary, found FROM most_promising").fetchall()
+    assert [row[0] for row in found] == [2, 4, 1, 3]
+    assert found[0][1:4] == ("Fix overflow 1", 12.5, 5.0)
+    assert "overflow*" in found[0][4]
+    plan = [step for *_, step in conn.execute("EXPLAIN QUERY PLAN SELECT * FROM most_promising LIMIT 20")]
+    assert "USING INDEX commits_best (status=?" in plan[0]
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+    conn.close()
+
+
 def test_identifiers_come_from_messages_and_from_lists_that_say_yes(tmp_path: Path) -> None:
     conn = make_db(tmp_path / "t.db", [Row("r", "x", "s0_1")])
     conn.execute("INSERT INTO labels VALUES (1, 'list', 'GHSA-aaaa-bbbb-cccc', 'yes', NULL, 1)")

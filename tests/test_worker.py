@@ -37,7 +37,7 @@ def filled(conn: sqlite3.Connection, demo: Path) -> Iterator[sqlite3.Connection]
 
 def facts_of(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
-    for table in ("keyword_matches", "identifiers", "diffs", "diff_files", "commit_sizes", "steps"):
+    for table in ("keyword_matches", "identifiers", "diffs", "diff_files", "commit_sizes", "priorities", "steps"):
         rows += conn.execute(f"SELECT '{table}', * FROM {table}").fetchall()
     rows += conn.execute(
         "SELECT sha, status, outcome, reject_stage, reject_reason, claim_owner FROM commits"
@@ -79,6 +79,40 @@ def test_several_processes_leave_what_one_leaves(
 def test_a_shared_limit_is_kept_by_several_processes(filled: sqlite3.Connection, db_path: Path) -> None:
     order = worker.Order(db_path, "s0_1", Settings(batch_size=4), Scope())
     assert worker.advance_with(2, order, limit=21).total == 21
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_limit_takes_the_most_promising_rows_also_when_workers_share_it(
+    filled: sqlite3.Connection, db_path: Path, n_workers: int
+) -> None:
+    for stage in ("s0_1", "s0_2"):
+        worker.advance(filled, stage, Settings())
+    filled.execute("UPDATE commits SET status = 's0_3' WHERE status = 's0_2' AND outcome = 'open'")
+    in_order = [row[0] for row in filled.execute("SELECT id FROM commits WHERE status = 's0_3' AND outcome = 'open'"
+                                                 " ORDER BY priority DESC, id")]  # fmt: skip
+    assert in_order != sorted(in_order)
+    order = worker.Order(db_path, "s1_1", Settings(batch_size=2, max_attempts=1), Scope())
+    assert worker.advance_with(n_workers, order, limit=9).total == 9
+    done = {row[0] for row in filled.execute("SELECT commit_id FROM steps WHERE stage = 's1_1'")}
+    assert done == set(in_order[:9])
+
+
+def test_the_order_is_a_setting(filled: sqlite3.Connection) -> None:
+    worker.advance(filled, "s0_1", Settings(order="newest"), allowance=worker.Allowance(5))
+    assert [row[0] for row in filled.execute("SELECT commit_id FROM steps ORDER BY 1")] == [72, 73, 74, 75, 76]
+
+
+def test_sending_rows_back_takes_their_priority_away(filled: sqlite3.Connection) -> None:
+    from trustmine.db import recipes
+
+    for stage in ("s0_1", "s0_2"):
+        worker.advance(filled, stage, Settings())
+    ranked = "SELECT count(*) FROM commits WHERE priority IS NOT NULL"
+    assert filled.execute(ranked).fetchone() == filled.execute("SELECT count(*) FROM priorities").fetchone()
+    assert filled.execute(ranked).fetchone()[0] > 10
+    recipes.send_back(filled, "s0_2")
+    assert filled.execute(ranked).fetchone() == (0,)
+    assert filled.execute("SELECT count(*) FROM priorities").fetchone() == (0,)
 
 
 def test_trouble_of_a_worker_process_reaches_the_parent(filled: sqlite3.Connection, db_path: Path) -> None:

@@ -121,6 +121,8 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
             put("INSERT INTO diffs VALUES (?, ?, 'utf-8', ?)", (commit_id, HOSTILE, len(HOSTILE)))
         case "s0_2":
             put("INSERT INTO commit_sizes VALUES (?, 10)", (commit_id,))
+            found = json.dumps(["CVE-2023-0001", "overflow*", HOSTILE])
+            put("INSERT INTO priorities VALUES (?, 9.5, 6, 2, 1, 0.5, 0, ?)", (commit_id, found))
         case "s0_3":
             put(
                 "INSERT INTO verdicts VALUES (?, 'yes', 'model', 0.6, 0.3, 0.1, 0.7, NULL, ?, ?)",

@@ -44,6 +44,10 @@ Start = Annotated[int | None, typer.Option("--start", help="Only rows whose id (
 End = Annotated[int | None, typer.Option("--end", help="Only rows whose id is less than this.")]
 Labelled = Annotated[bool, typer.Option("--labelled", help="Only rows that a list has labelled (see label).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many rows per stage.")]
+Order = Annotated[
+    Literal["priority", "newest", "oldest"] | None,
+    typer.Option("--order", help="Rows to take first; before s0_2 priority is oldest [default: priority, or as set]."),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Processes [default: one per core; one for stages that ask a model]."),
@@ -133,6 +137,7 @@ def advance(
     start: Start = None,
     end: End = None,
     labelled: Labelled = False,
+    order: Order = None,
     workers: Workers = None,
     model: Model = None,
     stale: Annotated[
@@ -152,7 +157,7 @@ def advance(
         raise UsageError("Give --stage, or --stale to redo what is out of date.")
     if stage is not None:
         stages.get(stage)
-    settings = _settings(config_file, db=db, model=model).settings
+    settings = _settings(config_file, db=db, model=model, order=order).settings
     with _database(settings) as conn:
         plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
@@ -184,6 +189,7 @@ def run(
     start: Start = None,
     end: End = None,
     labelled: Labelled = False,
+    order: Order = None,
     workers: Workers = None,
     model: Model = None,
     config_file: Config = None,
@@ -196,7 +202,7 @@ def run(
     """
     from trustmine import pipeline
 
-    settings = _settings(config_file, db=db, model=model).settings
+    settings = _settings(config_file, db=db, model=model, order=order).settings
     if repo_path is not None:
         repo = _ingest(settings, repo_path, tuple(ref or ("HEAD",)), name)
     with _database(settings) as conn:

@@ -25,6 +25,10 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def _entries(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(entry.split()) for entry in text.split(",") if entry.strip())
+
+
 # Vulnerability types, then actions, then problems.
 KEYWORDS = (
     _words("""overflow underflow memory free malloc leak uaf use-after-free heap stack buffer bounds null
@@ -36,6 +40,44 @@ KEYWORDS = (
     + _words("""bug issue defect unsafe insecure dangerous missing improper incorrect broken invalid
         malicious unauthorized unauth compromise breach critical severe""")
 )
+# What a message says of the change, for the order of the queue: after the two tiers of Zhou and Sharma (ESEC/FSE 2017)
+# and the lists of git-vuln-finder (https://github.com/cve-search/git-vuln-finder), with the names that CWE, compilers'
+# sanitizers and fuzzers give the errors of C and C++. Strong words name a weakness or an attack; medium ones what it
+# looks like from outside, or the tool that found it; weak ones any repair; unlikely ones another purpose (after Tian,
+# Lawall and Lo, ICSE 2012). "*" is any ending.
+STRONG_WORDS = _entries("""
+    buffer overflow*, heap overflow*, stack overflow*, integer overflow*, int overflow*, arithmetic overflow*,
+    integer underflow*, buffer underflow*, buffer overrun*, buffer underrun*, overrun*, over read*, overread*,
+    out of bound*, oob, out of range read*, out of range write*, past the end*, beyond the end*, before the start*,
+    wraparound*, wrap around*, use after free*, use after scope, use after return, uaf, using freed, use of freed,
+    freed memory, double free*, invalid free*, dangling*, memory corruption*, heap corruption*, stack corruption*,
+    stack smash*, uninitialized memory, uninitialised memory, invalid read*, invalid write*, invalid memory*,
+    illegal memory access*, type confusion, race condition*, toctou, symlink attack*, path traversal*,
+    directory traversal*, injection*, smuggl*, xss, csrf, ssrf, denial of service, privilege escalation*,
+    information leak*, info leak*, information disclosure, memory disclosure, arbitrary code, code execution, rce,
+    vulnerab*, vuln, exploit*, attack*, malicious*, crafted, untrusted, security, hijack*, spoof*
+    """)
+MEDIUM_WORDS = _entries("""
+    overflow*, underflow*, off by one, null pointer*, nullptr, null dereference*, null deref*, double close, crash*,
+    segfault*, segv, sigsegv, segmentation fault*, bus error, core dump*, abort*, corrupt*, memory error*,
+    memory safety, valgrind, sanitizer*, asan, msan, ubsan, tsan, addresssanitizer, fuzz*, afl, infinite loop*,
+    endless loop*, infinite recursion, endless recursion, stack exhaustion, division by zero, divide by zero,
+    undefined behavio*, format string*, bounds check*, bound check*, boundary check*, length check*, size check*,
+    range check*, sanity check*, unsafe, insecure, harden*, bypass*, privilege*, credential*, sandbox*, data race*,
+    deadlock*, truncated, malformed, bogus, overlong, too long, too large, too short, negative
+    """)
+WEAK_WORDS = _entries("""
+    fix*, bug*, check*, validat*, verif*, prevent*, avoid*, protect*, guard*, ensure*, make sure, sanit*, reject*,
+    missing, invalid*, incorrect*, wrong*, uninit*, leak*, hang*, bounds, boundary, limit*, length*, range*, assert*
+    """)
+UNLIKELY_WORDS = _entries("""
+    typo*, spelling, misspell*, comment*, whitespace, white space, indentation, formatting, reformat*, style,
+    cosmetic*, tidy, warning*, build*, compil*, cmake, autoconf, automake, autotools, configure, makefile*, cppcheck,
+    lint*, unused, doc, docs, document*, readme, changelog, manual, man page*, test, tests, testing, unittest*,
+    unit test*, ci, refactor*, renam*, cleanup*, clean up*, simplif*, copyright*, license*, licence*, year*, revert*,
+    merge*, version*, release*, translat*, add support, support for, feature*, implement*, introduce*, performance,
+    optimi*, speed*
+    """)
 COMMON_CALLS = _words("""strcmp strncpy strcpy strlen memset memcpy fprintf exit malloc free sizeof getenv stat
     perror closesocket htons sscanf strrchr strchr tolower toupper""")
 BASIC_TYPES = ("char", "unsigned char", "size_t", "uint16_t", "uint8_t", "NULL")
@@ -75,6 +117,16 @@ class Settings:
     max_diff_chars: int = _setting(1_000_000, "patches of this many characters or more are rejected", low=1)
     max_commit_tokens: int = _setting(1_000, "commit texts of this many cl100k tokens or more are rejected", low=1)
     extensions: tuple[str, ...] = _setting((".c", ".cc", ".cpp", ".h"), "extensions of C and C++ files")
+    # s0_2: the order of the queue from then on
+    strong_words: tuple[str, ...] = _setting(STRONG_WORDS, "words that name a weakness or an attack; * is any ending")
+    medium_words: tuple[str, ...] = _setting(MEDIUM_WORDS, "words for how a weakness shows, or what finds it")
+    weak_words: tuple[str, ...] = _setting(WEAK_WORDS, "words for any repair")
+    unlikely_words: tuple[str, ...] = _setting(UNLIKELY_WORDS, "words in a subject that speak against a fix")
+    order: str = _setting(
+        "priority",
+        "which pending rows come first: the most promising (before s0_2: the oldest), newest or oldest",
+        choices=("priority", "newest", "oldest"),
+    )
     # s0_3
     rationale: str = _setting("all", "for which verdicts a rationale is asked", choices=("none", "yes", "all"))
     min_p_fix: float = _setting(0.5, "calibrated probability from which a verdict is yes", low=0)

@@ -102,6 +102,19 @@ class CommitSize(Fact):
     n_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Priority(Fact):
+    TABLE: ClassVar[str] = "priorities"
+    STAGE: ClassVar[str] = "s0_2"
+    priority: float  # the sum of the next five
+    identifiers: float
+    vocabulary: float
+    shape: float
+    size: float
+    place: float
+    found: tuple[str, ...]
+
+
 # ------------------------------------------------------------------------- s0_3
 
 
@@ -301,6 +314,7 @@ FACTS: tuple[type[Fact], ...] = (
     Diff,
     DiffFile,
     CommitSize,
+    Priority,
     Verdict,
     PreImage,
     FunctionPair,

@@ -117,12 +117,19 @@ def _head(c: dict[str, Any]) -> None:
         ("keywords", ", ".join(_list(c["keyword_matches"], "keywords"))),
         ("identifiers", ", ".join(ids)),
         ("tokens", f"{c['commit_sizes'][0]['n_tokens']:,}" if c["commit_sizes"] else ""),
+        ("priority", _priority(c["priorities"][0]) if c["priorities"] else ""),
     ]
     for name, value in lines:
         if value:
             facts.add_row(plain(name, "bold"), plain(value))
     console.out.print(facts)
     _section("Message", c["message"].rstrip("\n"))
+
+
+def _priority(row: dict[str, Any]) -> str:
+    """The sum with the parts that count, and what was found: "5.5 = vocabulary 4 + shape 1.5: overrun, bounds"."""
+    parts = [f"{name} {row[name]:g}" for name in ("identifiers", "vocabulary", "shape", "size", "place") if row[name]]
+    return f"{row['priority']:g} = {' + '.join(parts) or '0'}: {', '.join(json.loads(row['found'])) or 'nothing found'}"
 
 
 def _list(found: list[dict[str, Any]], column: str) -> list[str]:

@@ -86,6 +86,7 @@ class Post:
             lease_s=self.ctx.settings.lease_s,
             scope=self.scope,
             aside=aside(self.stage),
+            order=self.ctx.settings.order,
         )
         self.allowance.give_back(limit - len(commits))
         return commits

@@ -163,6 +163,120 @@ def test_a_row_aside_that_keeps_failing_is_not_taken_for_ever(conn: sqlite3.Conn
     assert taken == 2
 
 
+# ---------------------------------------------------------------------- which row first
+
+
+def give(conn: sqlite3.Connection, priorities: dict[int, float]) -> None:
+    """Priorities as s0_2 stores them."""
+    for commit_id, value in priorities.items():
+        conn.execute("INSERT INTO priorities VALUES (?, ?, 0, ?, 0, 0, 0, '[]')", (commit_id, value, value))
+
+
+def judge(conn: sqlite3.Connection, worker: str, order: str, n: int = 10, **more: object) -> list[int]:
+    rows = claims.claim(conn, "s0_3", "s0_2", worker, limit=n, lease_s=60, order=order, **more)  # type: ignore[arg-type]
+    return [commit.id for commit in rows]
+
+
+def test_the_most_promising_rows_come_first_and_equals_in_their_order(
+    conn: sqlite3.Connection, add_commits: Add
+) -> None:
+    a, b, c, d, e = add_commits(5, status="s0_2")
+    give(conn, {a: 1.0, b: 3.5, c: -2.0, d: 3.5})
+    assert judge(conn, "w", "priority", 1) == [b]
+    assert judge(conn, "v", "priority", 2) == [d, a], "what another worker holds is passed over"
+    assert judge(conn, "w", "priority") == [c, e], "a row without a priority is not forgotten"
+
+
+def test_newest_and_oldest_follow_the_order_of_ingestion(conn: sqlite3.Connection, add_commits: Add) -> None:
+    ids = add_commits(4, status="s0_2")
+    give(conn, {commit_id: float(commit_id % 2) for commit_id in ids})
+    assert judge(conn, "w", "newest", 2) == [ids[3], ids[2]]
+    assert judge(conn, "w", "oldest") == ids[:2]
+
+
+@pytest.mark.parametrize("order", ["priority", "oldest"])
+def test_before_s0_2_priority_is_oldest(conn: sqlite3.Connection, add_commits: Add, order: str) -> None:
+    ids = add_commits(3)
+    assert [c.id for c in take(conn, "a", order=order)] == ids
+
+
+def test_a_scope_is_kept_in_every_order(conn: sqlite3.Connection, add_commits: Add) -> None:
+    ids, others = add_commits(6, status="s0_2"), add_commits(3, repo="other", status="s0_2")
+    give(conn, {commit_id: float(commit_id) for commit_id in (*ids, *others[:2])})
+    repo_id = conn.execute("SELECT id FROM repos WHERE name = 'other'").fetchone()[0]
+    assert judge(conn, "a", "priority", scope=Scope(repo_id=repo_id)) == [others[1], others[0], others[2]]
+    assert judge(conn, "a", "priority", scope=Scope(start=ids[1], end=ids[4])) == [ids[3], ids[2], ids[1]]
+    assert judge(conn, "a", "newest", scope=Scope(end=others[0])) == [ids[5], ids[4], ids[0]]
+
+
+def test_rows_aside_come_after_the_others_in_the_same_order(conn: sqlite3.Connection, add_commits: Add) -> None:
+    a, b, c, d = add_commits(4, status="s0_2")
+    give(conn, {a: 1.0, b: 2.0, c: 3.0, d: 4.0})
+    conn.execute("UPDATE commits SET outcome = 'rejected', reject_stage = 's0_3', reject_reason = 'undecided'")
+    conn.execute("UPDATE commits SET status = 's3_2', outcome = 'open', reject_stage = NULL, reject_reason = NULL"
+                 " WHERE id = ?", (b,))  # fmt: skip
+    aside = (("s0_3", "undecided"),)
+    claimed = claims.claim(conn, "s4", "s3_2", "a", limit=3, lease_s=60, aside=aside, order="priority")
+    assert [(commit.id, commit.is_aside) for commit in claimed] == [(b, False), (d, True), (c, True)]
+
+
+def test_the_priority_of_a_row_is_that_of_its_fact(conn: sqlite3.Connection, add_commits: Add) -> None:
+    a, b = add_commits(2, status="s0_2")
+
+    def stored() -> list[float | None]:
+        return [row[0] for row in conn.execute("SELECT priority FROM commits ORDER BY id")]
+
+    give(conn, {a: 2.0})
+    assert stored() == [2.0, None]
+    conn.execute("UPDATE priorities SET size = 0.5, priority = 2.5")
+    assert stored() == [2.5, None]
+    conn.execute("UPDATE priorities SET commit_id = ?", (b,))
+    assert stored() == [None, 2.5]
+    conn.execute("INSERT OR REPLACE INTO priorities VALUES (?, -1, 0, -1, 0, 0, 0, '[]')", (b,))
+    assert stored() == [None, -1.0]
+    conn.execute("DELETE FROM priorities")
+    assert stored() == [None, None]
+    with pytest.raises(sqlite3.IntegrityError):
+        conn.execute("INSERT INTO priorities VALUES (?, 9, 0, 1, 0, 0, 0, '[]')", (b,))
+
+
+@pytest.mark.parametrize("order", ["priority", "newest", "oldest"])
+@pytest.mark.parametrize("scope", [Scope(), Scope(repo_id=1), Scope(start=2, end=9), Scope(repo_id=1, end=9)])
+def test_an_index_serves_each_order_of_pending_rows_without_sorting(
+    conn: sqlite3.Connection, order: str, scope: Scope
+) -> None:
+    for part in claims.ORDERS[order]:
+        sql = claims.claim_sql(claims.PENDING, part, scope)
+        plan = [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", ("s0_2", 0, *scope.where()[1], 10))]
+        served = f"USING INDEX {part[0]} (status=?"
+        if scope.repo_id is not None:
+            served = {
+                "commits_pending": "commits_funnel (repo_id=? AND status=? AND outcome=? AND reject_stage=?",
+                "commits_best": "commits_best_of_repo (repo_id=? AND status=?",
+            }[part[0]]
+        assert [served in step for step in plan] == [True], plan
+
+
+@pytest.mark.parametrize("order", ["priority", "newest", "oldest"])
+def test_an_index_serves_each_order_of_undecided_rows_without_sorting(conn: sqlite3.Connection, order: str) -> None:
+    sql = claims.claim_sql(claims.aside_where(), claims.ORDERS[order][0], Scope())
+    plan = [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", ("s0_3", "undecided", "s4", 0, 10))]
+    assert ("commits_best_undecided" if order == "priority" else "commits_undecided") in plan[0]
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_rows_before_s0_2_are_not_in_the_index_of_priorities(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(5)
+    add_commits(5, status="s0_1")
+    judged = add_commits(2, status="s0_2")
+    give(conn, {judged[0]: 1.0, judged[1]: 0.0})
+    conn.execute("UPDATE commits SET outcome = 'rejected', reject_stage = 's0_3', reject_reason = 'not_a_fix'"
+                 " WHERE id = ?", (judged[1],))  # fmt: skip
+    conn.execute("ANALYZE commits")
+    n_rows = dict(conn.execute("SELECT idx, CAST(stat AS INTEGER) FROM sqlite_stat1 WHERE tbl = 'commits'").fetchall())
+    assert (n_rows["commits_pending"], n_rows["commits_best"]) == (11, 1)
+
+
 def _claim_and_wait(db: Path, ready: "multiprocessing.synchronize.Event") -> None:
     conn = connect(db)
     claims.claim(conn, "s0_1", "ingested", claims.worker_name(), limit=5, lease_s=3600)

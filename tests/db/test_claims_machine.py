@@ -15,6 +15,12 @@ from trustmine.records import Advance, Commit, KeywordMatch, Outcome, Reject
 
 N_ROWS = 6
 WORKERS = ("a", "b", "c")
+PRIORITIES = {2: -1.0, 3: 4.5, 5: 4.5}  # of some rows
+ORDERS = {
+    "oldest": range(1, N_ROWS + 1),
+    "newest": range(N_ROWS, 0, -1),
+    "priority": (3, 5, 2, 1, 4, 6),
+}
 OUTCOMES: tuple[Outcome | Failure, ...] = (
     Advance((KeywordMatch(("fix",)),)),
     Reject("merge", (KeywordMatch(("fix",)),)),
@@ -37,6 +43,8 @@ class Queue(RuleBasedStateMachine):
                 (i, f"{i:040x}"),
             )
             self.conn.execute("INSERT INTO messages VALUES (?, 'fix', 'utf-8')", (i,))
+        for i, points in PRIORITIES.items():
+            self.conn.execute("INSERT INTO priorities VALUES (?, ?, 0, ?, 0, 0, 0, '[]')", (i, points, points))
         self.recipe = recipes.ensure(self.conn, "s0_1", {"stage": "s0_1"}, None)
         self.hands: dict[str, dict[int, Commit]] = {worker: {} for worker in WORKERS}  # what each believes to hold
         self.live: dict[int, str] = {}  # who really holds a row
@@ -48,11 +56,11 @@ class Queue(RuleBasedStateMachine):
             self.conn.close()
             self.folder.cleanup()
 
-    @rule(worker=st.sampled_from(WORKERS), n=st.integers(1, 4))
-    def claim(self, worker: str, n: int) -> None:
-        commits = claims.claim(self.conn, "s0_1", "ingested", worker, limit=n, lease_s=1000)
-        free = [i for i in range(1, N_ROWS + 1) if i not in self.live and i not in self.done]
-        assert [c.id for c in commits] == free[:n], "oldest first, never a row that somebody holds"
+    @rule(worker=st.sampled_from(WORKERS), n=st.integers(1, 4), order=st.sampled_from(sorted(ORDERS)))
+    def claim(self, worker: str, n: int, order: str) -> None:
+        commits = claims.claim(self.conn, "s0_1", "ingested", worker, limit=n, lease_s=1000, order=order)
+        free = [i for i in ORDERS[order] if i not in self.live and i not in self.done]
+        assert [c.id for c in commits] == free[:n], "the first of the order, never a row that somebody holds"
         for commit in commits:
             self.hands[worker][commit.id] = commit
             self.live[commit.id] = worker

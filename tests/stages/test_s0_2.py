@@ -7,7 +7,19 @@ import pytest
 
 from trustmine import tokens
 from trustmine.config import Settings
-from trustmine.records import Advance, Commit, CommitSize, Diff, DiffFile, Fact, Label, Outcome, Reject
+from trustmine.records import (
+    Advance,
+    Commit,
+    CommitSize,
+    Diff,
+    DiffFile,
+    Fact,
+    Identifier,
+    Label,
+    Outcome,
+    Priority,
+    Reject,
+)
 from trustmine.stages import base, s0_2_filter
 
 F = TypeVar("F", bound=Fact)
@@ -36,15 +48,32 @@ class Stored:
         return ()
 
 
-def run(patch: str | None, *files: DiffFile, settings: Settings | None = None, n_chars: int | None = None) -> Outcome:
+def run(
+    patch: str | None, *files: DiffFile | Identifier, settings: Settings | None = None, n_chars: int | None = None
+) -> Outcome:
     diff = Diff(patch, "utf-8", len(patch or "") if n_chars is None else n_chars)
     unused = cast(base.Repos, None), cast("base.Prompts", None), cast("base.KeywordMatcher", None)
     ctx = base.Context(settings or Settings(), Stored(diff, *files), *unused)
     return s0_2_filter.run(COMMIT, ctx)
 
 
-def test_small_patch_of_one_c_file_passes_with_its_size() -> None:
-    assert run(PATCH, FILE) == Advance((CommitSize(tokens.count(f"{COMMIT.message}\n{PATCH}")),))
+def test_small_patch_of_one_c_file_passes_with_its_size_and_priority() -> None:
+    size = CommitSize(tokens.count(f"{COMMIT.message}\n{PATCH}"))
+    assert run(PATCH, FILE) == Advance((size, Priority(1.5, 0.0, 1.0, 0.0, 0.5, 0.0, ("fix*",))))
+
+
+def test_identifiers_of_the_message_and_lists_of_words_count_for_the_priority() -> None:
+    (_, named) = advanced(run(PATCH, FILE, Identifier("CVE", "CVE-2020-1234")))
+    assert (named.identifiers, named.priority) == (6.0, 7.5)
+    (_, other) = advanced(run(PATCH, FILE, settings=Settings(weak_words=(), strong_words=("leak*",))))
+    assert (other.vocabulary, other.found) == (4.0, ("leak*",))
+
+
+def advanced(outcome: Outcome) -> tuple[Fact, Priority]:
+    assert isinstance(outcome, Advance)
+    size, priority = outcome.facts
+    assert isinstance(priority, Priority)
+    return size, priority
 
 
 def test_token_limit_is_the_first_number_rejected() -> None:
