@@ -70,7 +70,7 @@ def test_an_answer_that_was_cut_off_names_no_block() -> None:
 
 
 def test_a_function_without_statements_is_not_asked_about() -> None:
-    empty = dataclasses.replace(FUNCTION, pre_text="int f(void) { }\n", deleted_lines=(1,))
+    empty = dataclasses.replace(FUNCTION, pre_text="int f(void) { }\n", deleted_lines=(1,), fix_lines=(1,))
     outcome, requests = say(s1_2_mask.run(commit(), context(empty, DIFF)))
     assert outcome == Reject("no_statement")
     assert requests == []

@@ -27,7 +27,7 @@ def a_pair(pre: str = PRE, post: str = POST, **changes: Any) -> FunctionPair:
         "name": "f", "path": "x.c", "old_path": "x.c", "split": "train", "pre_oid": "a", "post_oid": "b",
         "encoding": "utf-8", "hunk": "", "pre_first_line": 1, "pre_last_line": 8, "post_first_line": 1,
         "post_last_line": 9, "pre_text": pre, "post_text": post, "deleted_lines": (5,), "added_lines": (5, 6),
-        "n_tokens": 50, **changes,
+        "fix_lines": (5,), "n_tokens": 50, **changes,
     }  # fmt: skip
     return FunctionPair(**values)
 
