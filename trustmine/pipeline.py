@@ -141,10 +141,10 @@ def send_stale_back(
     """Send rows that another recipe made back before their earliest stale stage; how many per stage.
 
     `only`: look at this stage alone. Stages that ask a model count as stale
-    only if any of them was ever passed, so no model is loaded for nothing.
+    only if a model ever answered, so no model is loaded for nothing.
     """
     asked = conn.execute(
-        "SELECT 1 FROM steps WHERE stage IN (SELECT stage FROM stages WHERE kind = 'llm') LIMIT 1"
+        "SELECT 1 FROM steps JOIN recipes ON id = recipe_id WHERE model_id IS NOT NULL LIMIT 1"
     ).fetchone()
     wanted = only is None or get(only).KIND == "llm"
     engine = models.get() if asked and wanted else None
