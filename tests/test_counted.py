@@ -25,7 +25,7 @@ def named(*paths: str) -> tuple[DiffFile, ...]:
     [
         *(
             (path, True)
-            for path in ("a.c", "lib/url.c", "src/a.hh", "libtiff/tif_lzw.c", "src/latest.c", "lib/testify.c")
+            for path in ("a.c", "lib/url.c", "src/a.hh", "libtiff/tif_lzw.c", "src/latest.c", "src/attest.c")
         ),
         *(
             (path, True)

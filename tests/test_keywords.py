@@ -133,6 +133,7 @@ def test_identifiers_are_normalised_sorted_and_whole(message: str, wanted: list[
         ("https://gitlab.com/o/r/-/issues/7.", [("issue", "gitlab.com/o/r/-/issues/7")]),
         ("https://github.com/o/r/pull/12 src/issues/3", []),
         ("(https://bugzilla.redhat.com/show_bug.cgi?id=9)", [("issue", "bugzilla.redhat.com/show_bug.cgi?id=9")]),
+        ("talos report TALOS-2021-1299, ZDI-CAN-12345", [("report", "TALOS-2021-1299"), ("report", "ZDI-CAN-12345")]),
         ("https://hackerone.com/reports/9.", [("report", "hackerone.com/reports/9")]),
         (
             "https://huntr.dev/bounties/a-b/ crbug.com/5",

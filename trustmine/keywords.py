@@ -28,8 +28,8 @@ _IDENTIFIER = re.compile(
 )
 OFFICIAL = ("CVE", "GHSA", "CWE")
 # What else tells that a commit answers a report, by kind; group 1 is the value. OSV's and OSS-Fuzz's identifiers
-# (https://osv.dev, https://google.github.io/oss-fuzz/); pages of bounty programmes; issues of the usual trackers.
-# "Closes #12" is left out: it names a pull request as often as an issue.
+# (https://osv.dev, https://google.github.io/oss-fuzz/); pages of bounty programmes and numbers of
+# research teams; issues of the usual trackers. "Closes #12" is left out: it names a pull request as often as an issue.
 _HOST = r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}"
 _MORE = {
     kind: re.compile(pattern, re.IGNORECASE)
@@ -39,8 +39,10 @@ _MORE = {
         r"oss-?fuzz(?: (?:issue|bug|id))?[ :/#]{1,3})([0-9]{3,19})(?!\w)|"
         r"(?<!\w)([0-9]{3,19})/clusterfuzz-testcase-",
         "report": r"(?<![\w.])((?:hackerone\.com/reports|(?:www\.)?huntr\.(?:dev|com)/bounties|"
-        r"bugcrowd\.com/submissions|syzkaller\.appspot\.com|talosintelligence\.com/vulnerability_reports|zerodayinitiative\.com/advisories)"
-        r"[/?][^\s<>\"')\]]{1,200})",
+        r"bugcrowd\.com/submissions|syzkaller\.appspot\.com|"
+        r"talosintelligence\.com/vulnerability_reports|zerodayinitiative\.com/advisories)"
+        r"[/?][^\s<>\"')\]]{1,200})|(?<!\w)(TALOS-[0-9]{4}-[0-9]{3,6}|ZDI-CAN-[0-9]{3,6}|ZDI-[0-9]{2}-[0-9]{3,6}|"
+        r"GHSL-[0-9]{4}-[0-9]{2,6})(?!\w)",
         "issue": r"(?<!\w)(?:fix(?:e[sd])?|resolve[sd]?):? {1,2}(?:issue |bug )?(#[0-9]{1,19})(?!\w)|"
         rf"(?<![\w.])({_HOST}/(?:[\w.~-]{{1,80}}/){{0,6}}?issues/(?:detail\?id=)?[0-9]{{1,19}})(?!\w)|"
         rf"(?<![\w.])({_HOST}/(?:[\w.~-]{{1,80}}/){{0,3}}?show_bug\.cgi\?id=[0-9]{{1,19}})(?!\w)|"

@@ -24,17 +24,17 @@ TEST_FILES = words("""
     test/ tests/ testing/ testdir/ testsuite/ testsuites/ testdata/ test_data/ test-data/ testcases/ unittest/
     unittests/ unit_test/ unit_tests/ unit-tests/ gtest/ selftest/ selftests/ regress/ regression/ fuzz/ fuzzing/
     fuzzer/ fuzzers/ oss-fuzz/ ossfuzz/ corpus/ corpora/ bench/ benches/ benchmark/ benchmarks/
-    test_* test-* *_test.* *-test.* *_tests.* *-tests.* *_unittest.* *_unittests.* unittest* test[0-9]* test.*
-    *_fuzzer.* *_fuzz.* fuzz_* fuzz-*
+    test_* test-* *_test.* *-test.* *_tests.* *-tests.* *_unittest.* *_unittests.* unittest*
+    test*.c test*.cc test*.cpp test*.h runtest* *_fuzzer.* *_fuzz.* fuzz_* fuzz-*
 """)
 EXAMPLE_FILES = words("example/ examples/ sample/ samples/ demo/ demos/ doc/ docs/ documentation/ man/")
-# protoc, bison, flex, Qt's moc, uic and rcc, and what calls itself generated.
+# protoc, bison, flex, Qt's moc and rcc, and what calls itself generated.
 GENERATED_FILES = words("""
     *.pb.cc *.pb.h *.pb-c.c *.pb-c.h *.tab.c *.tab.h *.tab.cc *.tab.hh lex.*.c lex.*.cc *.lex.c *.yy.c *.yy.cc
-    moc_* ui_*.h qrc_* *_generated.* *.generated.* *_autogen.*
+    moc_* qrc_* *_generated.* *.generated.* *_autogen.*
 """)
 VERSION_STAMPS = words("""
-    version.c version.h *_version.h *-version.h version_*.h patchlevel.h revision.h
+    version.c version.h *_version.h *-version.h version_*.h patchlevel.h
 """)
 
 # What sanitizers, memory checkers and the kernel's signals leave in a message, and the tools that found it.
@@ -57,12 +57,13 @@ CRASH_WORDS = (
 # and authentication, credentials and certificates (CWE-287, CWE-295, CWE-522).
 REPORT_WORDS = (
     *words("""
-    reported-by oob overrun overread over-read underrun out-of-bounds uninitialized uninitialised double-free
+    reported-by found-by oob overrun overread over-read underrun out-of-bounds uninitialized uninitialised double-free
     dangling unterminated truncation wraparound untrusted crafted malformed attacker dos denial-of-service
     traversal symlink spoof smuggling credential password certificate authentication authorization unauthenticated
 """),
     "reported by",
     "found by",
+    "discovered by",
     "denial of service",
     "infinite loop",
     "double free",
