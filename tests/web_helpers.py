@@ -133,7 +133,7 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
             put("INSERT OR IGNORE INTO pre_images VALUES ('oid', 1, ?)", (zlib.compress(b"x"),))
             put(
                 """INSERT INTO functions VALUES (?, ?, 'a.c', 'a.c', ?, 'oid', 'oid', 'utf-8', '@@', 1, 5, 1, 5, ?, ?,
-                '[3]', '[3]', 20)""",
+                '[3]', '[3]', '[3]', 20)""",
                 (commit_id, "f", row.split, pre, post),
             )
         case "s1_2":
