@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trustmine import fixes, patches
-from trustmine.lines import LineRange
+from trustmine.cparse import code_lines, widen
+from trustmine.cparse.lexis import Lexis
+from trustmine.lines import LineRange, split_lines
 
 LINES = st.lists(st.sampled_from([b"a\n", b"b\n", b"{\n", b"\n", b"/* c\n", b"d */\n", b"#include <x>\n"]), max_size=12)
 
@@ -109,3 +111,26 @@ def test_an_insertion_is_about_the_statement_that_follows_or_ends_its_block(afte
     edit = fixes.Edit(LineRange(after + 1, after), LineRange(after + 1, after + 1))
     (found,) = fixes.insertion_lines([edit], LineRange(1, 22), FUNCTION.encode(), "x.c")
     assert line in FUNCTION.split("\n")[found - 1]
+
+
+PIECES = st.sampled_from(
+    [b"/*", b"*/", b"//", b'"', b"'", b"\\\n", b"\n", b"#if x", b"#include <a>", b"a", b"\xff", b"\0", b"{", b"}"]
+)
+
+
+@settings(deadline=None)
+@given(source=st.lists(PIECES, max_size=30).map(b"".join), first=st.integers(1, 40), length=st.integers(0, 5))
+def test_any_bytes_have_lines_of_code_and_ranges_that_cut_nothing(source: bytes, first: int, length: int) -> None:
+    n_lines = len(split_lines(source))
+    for keep in (True, False):
+        lines = code_lines(source, "x.c", keep_directives=keep)
+        assert len(b"\n".join(lines)) == len(source)
+    lines_in = LineRange(min(first, n_lines + 1), min(first - 1 + length, n_lines))
+    found = widen(source, lines_in, "x.c")
+    if len(lines_in):
+        assert found.first_line <= lines_in.first_line
+        assert found.last_line >= lines_in.last_line
+    else:
+        assert len(found) == 0
+    assert 1 <= found.first_line <= found.last_line + 1 <= n_lines + 1
+    assert not len(found) or not Lexis(source, cpp=False, is_fragment=True).cuts_token(found)

@@ -319,12 +319,18 @@ def widen(source: bytes, lines: LineRange, path: str) -> LineRange:
     An empty range that lies in one of these moves behind it.
     """
     lexis = Lexis(source, is_cpp(path), is_fragment=True)
+    spans = [(lexis.line_of(start), lexis.line_of(end - 1)) for start, end in sorted(lexis.long_tokens)]
     first, last = lines.first_line, lines.last_line
-    for start, end in sorted(lexis.long_tokens):
-        top, bottom = lexis.line_of(start), lexis.line_of(end - 1)
-        if last < first:
+    if last < first:
+        for top, bottom in spans:
             if top < first <= bottom:
-                first, last = bottom + 1, bottom
-        elif top <= last and first <= bottom and (top < first or bottom > last):
-            first, last = min(first, top), max(last, bottom)
+                first = bottom + 1
+        return LineRange(first, first - 1)
+    for top, bottom in spans:
+        if top <= last and first <= bottom:
+            last = max(last, bottom)
+    # Upwards in a second pass from below: one token may end on the line where the next begins.
+    for top, bottom in reversed(spans):
+        if top < first <= bottom:
+            first = top
     return LineRange(first, last)
