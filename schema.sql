@@ -229,17 +229,21 @@ CREATE TABLE labels (
 
 -- ------------------------------------------------------------------ facts: s0_1
 
--- Keywords found in the message, in the order of the keyword list.
+-- Why the message let the commit in. JSON lists, each in the order of its setting.
 CREATE TABLE keyword_matches (
-    commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
-    keywords  TEXT NOT NULL CHECK (json_valid(keywords)) -- JSON list
+    commit_id   INTEGER PRIMARY KEY REFERENCES commits (id),
+    keywords    TEXT NOT NULL CHECK (json_valid(keywords)),
+    crash_words TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(crash_words)), -- looked for only if they let commits in
+    rules       TEXT NOT NULL DEFAULT '["keywords"]' CHECK (json_valid(rules)) -- those of the setting `admit` that applied:
+                                          -- keywords, identifiers, crash_words
 ) STRICT;
 
--- CVE, GHSA and CWE identifiers written in the message.
+-- Identifiers of vulnerabilities and of reports written in the message.
 CREATE TABLE identifiers (
     commit_id INTEGER NOT NULL REFERENCES commits (id),
-    kind      TEXT NOT NULL CHECK (kind IN ('CVE', 'GHSA', 'CWE')),
-    value     TEXT NOT NULL,              -- upper case: 'CVE-2023-38545' (GHSA's last groups in lower case)
+    kind      TEXT NOT NULL CHECK (kind IN ('CVE', 'GHSA', 'CWE', 'OSV', 'OSS-Fuzz', 'report', 'issue')),
+    value     TEXT NOT NULL,              -- 'CVE-2023-38545' (GHSA's last groups in lower case); of OSS-Fuzz the number; of
+                                          -- reports and issues '#12' or the address without https://
     PRIMARY KEY (commit_id, kind, value)
 ) STRICT, WITHOUT ROWID;
 
@@ -270,7 +274,7 @@ CREATE TABLE diff_files (
 
 -- ------------------------------------------------------------------ facts: s0_2
 
--- Size of the commit text (message, newline, patch) in tokens of cl100k_base.
+-- Size of the commit text (message, newline, patch of the counted files) in tokens of cl100k_base.
 CREATE TABLE commit_sizes (
     commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
     n_tokens  INTEGER NOT NULL            -- exact; only rows below the limit are stored
@@ -335,7 +339,7 @@ CREATE TABLE functions (
     pre_oid         TEXT NOT NULL,        -- whole file before: pre_images.oid
     post_oid        TEXT NOT NULL,        -- whole file after, checked: git hash of pre-image + patch
     encoding        TEXT NOT NULL,        -- codec of the texts below
-    hunk            TEXT NOT NULL,        -- from its @@ line on
+    hunk            TEXT NOT NULL,        -- those that touch the function, each from its @@ line on
     pre_first_line  INTEGER NOT NULL,     -- lines of the file before
     pre_last_line   INTEGER NOT NULL,
     post_first_line INTEGER NOT NULL,     -- lines of the file after
@@ -344,6 +348,9 @@ CREATE TABLE functions (
     post_text       TEXT NOT NULL,        -- the fixed function, whole lines
     deleted_lines   TEXT NOT NULL CHECK (json_valid(deleted_lines)), -- JSON list, lines of pre_text from 1
     added_lines     TEXT NOT NULL CHECK (json_valid(added_lines)),   -- JSON list, lines of post_text from 1
+    fix_lines       TEXT NOT NULL CHECK (json_valid(fix_lines)), -- JSON list, lines of pre_text that the fix is about: those it
+                                          -- deletes, and the statement line at each place where it only adds (settings
+                                          -- fix_scope, only_additions)
     n_tokens        INTEGER NOT NULL      -- of pre_text, cl100k_base
 ) STRICT;
 
@@ -356,7 +363,7 @@ CREATE TABLE masks (
     first_line  INTEGER NOT NULL,         -- lines of functions.pre_text
     last_line   INTEGER NOT NULL,
     removed     TEXT NOT NULL,            -- the masked code, whole lines
-    n_fix_lines INTEGER NOT NULL,         -- of its lines, how many the fix deleted
+    n_fix_lines INTEGER NOT NULL,         -- of its lines, how many the fix is about (functions.fix_lines)
     PRIMARY KEY (commit_id, mask_no)
 ) STRICT, WITHOUT ROWID;
 
@@ -364,7 +371,7 @@ CREATE TABLE masks (
 CREATE TABLE masked_functions (
     commit_id    INTEGER PRIMARY KEY REFERENCES commits (id),
     masked_pre   TEXT NOT NULL,           -- functions.pre_text with masks, all else byte for byte
-    n_fix_lines_missed INTEGER NOT NULL,  -- lines the fix deleted that no mask covers
+    n_fix_lines_missed INTEGER NOT NULL,  -- of functions.fix_lines, how many no mask covers
     request_hash TEXT NOT NULL            -- the call in llm_calls
 ) STRICT;
 
@@ -444,7 +451,7 @@ CREATE TABLE segments (
     first_line   INTEGER NOT NULL,        -- lines of functions.pre_text
     last_line    INTEGER NOT NULL,
     snippet      TEXT NOT NULL,           -- these lines, exact
-    n_fix_lines  INTEGER NOT NULL,        -- of its lines, how many the fix deleted
+    n_fix_lines  INTEGER NOT NULL,        -- of its lines, how many the fix is about (functions.fix_lines)
     request_hash TEXT NOT NULL,           -- the call in llm_calls
     PRIMARY KEY (commit_id, segment_no)
 ) STRICT, WITHOUT ROWID;

@@ -177,6 +177,17 @@ def test_settings_say_where_values_come_from(run: Run, tmp_path: Path, monkeypat
     assert run("settings")[0] == 0
 
 
+def test_a_profile_is_a_flag_of_the_commands_that_depend_on_it(run: Run, demo: Path) -> None:
+    found = json.loads(run("settings", "--profile", "wide", "--json")[1])
+    assert found["profile"] == {"value": "wide", "source": "flag"}
+    assert found["fix_scope"] == {"value": "function", "source": "profile wide"}
+    run("ingest", str(demo))
+    for stage in ("s0_1", "s0_2"):
+        assert run("advance", "--stage", stage, "--profile", "wide")[0] == 0
+    assert not any(json.loads(run("status", "--profile", "wide", "--json")[1])["stale"].values())
+    assert json.loads(run("status", "--json")[1])["stale"]["s0_1"] > 0
+
+
 def test_the_doctor_finds_everything_in_order(run: Run) -> None:
     code, out, _ = run("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(out)}

@@ -1,9 +1,10 @@
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trustmine.config import Settings, load
+from trustmine.config import PROFILES, Settings, load
 from trustmine.errors import SettingsError
 
 
@@ -70,3 +71,28 @@ def test_the_paper_profile_has_the_published_numbers() -> None:
     assert (len(s.keywords), len(s.common_calls), len(s.error_codes)) == (77, 21, 22)
     assert s.extensions == (".c", ".cc", ".cpp", ".h")
     assert s.cutoff == datetime.date(2023, 1, 1)
+
+
+def test_a_profile_gives_defaults_that_file_environment_and_flags_override(tmp_path: Path) -> None:
+    file = tmp_path / "trustmine.toml"
+    file.write_text('profile = "wide"\nmax_function_tokens = 700\n')
+    loaded = load(file, flags={"fix_scope": "hunk"}, env={"TRUSTMINE_HEADERS": "counted"})
+    assert loaded.sources["counted_files"] == "profile wide"
+    assert loaded.settings.counted_files == "source"
+    assert (loaded.settings.max_function_tokens, loaded.settings.fix_scope, loaded.settings.headers) == (
+        700,
+        "hunk",
+        "counted",
+    )
+    assert loaded.sources["max_function_tokens"] == f"file {file}"
+    assert load(file, flags={"profile": "paper"}, env={}).settings == replace(Settings(), max_function_tokens=700)
+    by_environment = load(file, env={"TRUSTMINE_PROFILE": "paper"})
+    assert by_environment.settings.counted_files == "all"
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_what_a_profile_says_are_settings_that_a_user_could_make(profile: str) -> None:
+    flags = dict(PROFILES[profile])
+    alone, named = load(flags=flags, env={}).settings, load(flags={"profile": profile}, env={}).settings
+    assert replace(alone, profile=profile) == named
+    assert (named == Settings()) == (profile == "paper")

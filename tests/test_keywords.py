@@ -112,3 +112,42 @@ def test_substring_mode_equals_git_grep(tmp_path: Path) -> None:
 def test_identifiers_are_normalised_sorted_and_whole(message: str, wanted: list[str]) -> None:
     assert [found.value for found in find_identifiers(message)] == wanted
     assert all(found.kind == found.value.partition("-")[0] for found in find_identifiers(message))
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ("OSV-2021-12 osv-2020-3456", [("OSV", "OSV-2020-3456"), ("OSV", "OSV-2021-12")]),
+        (
+            "see https://issues.oss-fuzz.com/issues/42537171.",
+            [("OSS-Fuzz", "42537171"), ("issue", "issues.oss-fuzz.com/issues/42537171")],
+        ),
+        (
+            "https://bugs.chromium.org/p/oss-fuzz/issues/detail?id=123",
+            [("OSS-Fuzz", "123"), ("issue", "bugs.chromium.org/p/oss-fuzz/issues/detail?id=123")],
+        ),
+        ("Fixes: 12345/clusterfuzz-testcase-minimized-x", [("OSS-Fuzz", "12345")]),
+        ("oss-fuzz issue 4567", [("OSS-Fuzz", "4567")]),
+        ("fixes #12, closes #13, fixed issue #14 and #15", [("issue", "#12"), ("issue", "#14")]),
+        ("https://github.com/o/r/issues/12#x", [("issue", "github.com/o/r/issues/12")]),
+        ("https://gitlab.com/o/r/-/issues/7.", [("issue", "gitlab.com/o/r/-/issues/7")]),
+        ("https://github.com/o/r/pull/12 src/issues/3", []),
+        ("(https://bugzilla.redhat.com/show_bug.cgi?id=9)", [("issue", "bugzilla.redhat.com/show_bug.cgi?id=9")]),
+        ("talos report TALOS-2021-1299, ZDI-CAN-12345", [("report", "TALOS-2021-1299"), ("report", "ZDI-CAN-12345")]),
+        ("https://hackerone.com/reports/9.", [("report", "hackerone.com/reports/9")]),
+        (
+            "https://huntr.dev/bounties/a-b/ crbug.com/5",
+            [("issue", "crbug.com/5"), ("report", "huntr.dev/bounties/a-b/")],
+        ),
+    ],
+)
+def test_links_to_reports_are_found_where_they_are_asked_for(message: str, wanted: list[tuple[str, str]]) -> None:
+    kinds = ("OSV", "OSS-Fuzz", "report", "issue")
+    assert [(found.kind, found.value) for found in find_identifiers(message, kinds)] == wanted
+    assert find_identifiers(message) == ()
+
+
+def test_a_keyword_may_have_to_start_a_word() -> None:
+    matcher = KeywordMatcher(("fix", "race", "use-after-free"), "start")
+    assert matcher.find("prefix trace unfix") == ()
+    assert matcher.find("Fixes races, (use-after-frees)") == ("fix", "race", "use-after-free")

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from trustmine import ingest, pipeline, tools, worker
+from trustmine import console, ingest, labels, pipeline, tools, worker
 from trustmine.config import Settings
-from trustmine.db import claims, queries
+from trustmine.db import claims, queries, recipes
 from trustmine.db.claims import Scope
-from trustmine.demo import write_demo
+from trustmine.demo import write_demo, write_known_fixes
 from trustmine.errors import RepositoryError
+from trustmine.llm.base import Engine
 from trustmine.records import Advance, Commit, Outcome
 from trustmine.stages import s0_1_match
 from trustmine.stages.base import Context
@@ -243,3 +244,31 @@ def test_prompts_that_do_not_fit_the_context_reject_their_rows(filled: sqlite3.C
     engine[0].close()
     assert tally.total == tally.rejected > 10
     assert queries.funnel(filled)["s0_3"].rejected == {worker.CONTEXT_OVERFLOW: tally.total}
+
+
+class NoModels(pipeline.Models):
+    """Models that must not be needed."""
+
+    def get(self) -> tuple[Engine, int]:
+        raise AssertionError("a model is loaded")
+
+
+def test_rows_that_a_list_has_judged_load_no_model_and_are_not_stale_for_want_of_one(
+    filled: sqlite3.Connection, tmp_path: Path
+) -> None:
+    settings, labelled = Settings(), pipeline.Plan(Scope(is_labelled=True))
+    models = NoModels(filled, settings)
+    for stage in ("s0_1", "s0_2"):
+        pipeline.advance(tmp_path, filled, stage, settings, models, pipeline.Plan(n_workers=1), console.progress)
+    with pytest.raises(AssertionError, match="a model is loaded"):
+        pipeline.advance(tmp_path, filled, "s0_3", settings, models, pipeline.Plan(), console.progress)
+    write_known_fixes(tmp_path / "known.csv")
+    labels.label(filled, tmp_path / "known.csv")
+    done = pipeline.advance(tmp_path, filled, "s0_3", settings, models, labelled, console.progress)
+    assert done.tally.advanced == queries.funnel(filled)["s0_3"].passed > 5
+    ids = [row[0] for row in filled.execute("SELECT commit_id FROM verdicts WHERE source = 'known' ORDER BY 1")]
+    assert len(ids) == done.tally.advanced
+    also = [tools.label_recipe(filled, settings)]
+    assert recipes.stale(filled, {"s0_3": "that of a model"}, also=also)["s0_3"] == []
+    assert recipes.stale(filled, {"s0_3": "that of a model"})["s0_3"] == ids
+    assert pipeline.send_stale_back(filled, settings, models, Scope(), None) == {}

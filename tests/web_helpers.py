@@ -113,7 +113,10 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
     )
     match stage:
         case "s0_1":
-            put("INSERT INTO keyword_matches VALUES (?, ?)", (commit_id, json.dumps(["overflow", "fix"])))
+            put(
+                "INSERT INTO keyword_matches (commit_id, keywords) VALUES (?, ?)",
+                (commit_id, json.dumps(["overflow", "fix"])),
+            )
             put("INSERT INTO identifiers VALUES (?, 'CVE', 'CVE-2023-0001')", (commit_id,))
             put("INSERT INTO labels VALUES (?, 'list', 'CVE-2023-0002', 'yes', 'CWE-787', 1)", (commit_id,))
             put("INSERT INTO labels VALUES (?, 'list', 'CVE-2023-0003', 'yes', 'CWE-787', 1)", (commit_id,))
@@ -132,7 +135,7 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
             put("INSERT OR IGNORE INTO pre_images VALUES ('oid', 1, ?)", (zlib.compress(b"x"),))
             put(
                 """INSERT INTO functions VALUES (?, ?, 'a.c', 'a.c', ?, 'oid', 'oid', 'utf-8', '@@', 1, 5, 1, 5, ?, ?,
-                '[3]', '[3]', 20)""",
+                '[3]', '[3]', '[3]', 20)""",
                 (commit_id, "f", row.split, pre, post),
             )
         case "s1_2":

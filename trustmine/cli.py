@@ -39,6 +39,10 @@ Db = Annotated[Path | None, typer.Option("--db", help="The database [default: tr
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file [default: ./trustmine.toml if there].")]
 Repo = Annotated[str | None, typer.Option("--repo", help="Only rows of this repository.")]
 Model = Annotated[Path | None, typer.Option("--model", help="GGUF file [default: as set, else the built-in model].")]
+Profile = Annotated[
+    Literal["paper", "wide"] | None,
+    typer.Option("--profile", help="Named set of defaults [default: paper, or as set]."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Start = Annotated[int | None, typer.Option("--start", help="Only rows whose id (commits.id) is this or more.")]
 End = Annotated[int | None, typer.Option("--end", help="Only rows whose id is less than this.")]
@@ -140,6 +144,7 @@ def advance(
     order: Order = None,
     workers: Workers = None,
     model: Model = None,
+    profile: Profile = None,
     stale: Annotated[
         bool, typer.Option("--stale", help="Redo rows made by other settings, prompts or models; alone: of all stages.")
     ] = False,
@@ -157,7 +162,7 @@ def advance(
         raise UsageError("Give --stage, or --stale to redo what is out of date.")
     if stage is not None:
         stages.get(stage)
-    settings = _settings(config_file, db=db, model=model, order=order).settings
+    settings = _settings(config_file, db=db, model=model, order=order, profile=profile).settings
     with _database(settings) as conn:
         plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
@@ -192,6 +197,7 @@ def run(
     order: Order = None,
     workers: Workers = None,
     model: Model = None,
+    profile: Profile = None,
     config_file: Config = None,
 ) -> None:
     """Ingest a repository, if given, then work on all stages until nothing is pending.
@@ -202,7 +208,7 @@ def run(
     """
     from trustmine import pipeline
 
-    settings = _settings(config_file, db=db, model=model, order=order).settings
+    settings = _settings(config_file, db=db, model=model, order=order, profile=profile).settings
     if repo_path is not None:
         repo = _ingest(settings, repo_path, tuple(ref or ("HEAD",)), name)
     with _database(settings) as conn:
@@ -243,7 +249,9 @@ def reset(
 
 
 @app.command()
-def status(db: Db = None, repo: Repo = None, as_json: Json = False, config_file: Config = None) -> None:
+def status(
+    db: Db = None, repo: Repo = None, profile: Profile = None, as_json: Json = False, config_file: Config = None
+) -> None:
     """The funnel: per stage pending, claimed, passed, failed, and rejected by reason.
 
     Example: trustmine status --json
@@ -251,7 +259,7 @@ def status(db: Db = None, repo: Repo = None, as_json: Json = False, config_file:
     from trustmine import pipeline
     from trustmine.db import queries
 
-    settings = _settings(config_file, db=db).settings
+    settings = _settings(config_file, db=db, profile=profile).settings
     with _database(settings, read_only=True) as conn:
         scope = _scope(conn, repo)
         counts = queries.funnel(conn, scope)
@@ -476,12 +484,12 @@ def doctor(db: Db = None, model: Model = None, as_json: Json = False, config_fil
 
 
 @app.command()
-def settings(as_json: Json = False, config_file: Config = None) -> None:
+def settings(profile: Profile = None, as_json: Json = False, config_file: Config = None) -> None:
     """The settings in force, and where each value came from.
 
     Example: TRUSTMINE_MAX_COMMIT_TOKENS=2000 trustmine settings
     """
-    loaded = _settings(config_file)
+    loaded = _settings(config_file, profile=profile)
     values = {field.name: getattr(loaded.settings, field.name) for field in fields(Settings)}
     if as_json:
         console.print_json({k: {"value": v, "source": loaded.sources[k]} for k, v in values.items()})

@@ -15,14 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from trustmine import profiles
 from trustmine.errors import SettingsError
+from trustmine.profiles import words as _words
 
 FILE_NAME = "trustmine.toml"
 ENV_PREFIX = "TRUSTMINE_"
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
 
 
 def _entries(text: str) -> tuple[str, ...]:
@@ -101,6 +99,12 @@ CWES = tuple(
 )  # fmt: skip
 
 
+# Profile -> its defaults, where they differ from the settings' own.
+PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {"paper": {}, "wide": {"keywords": KEYWORDS + profiles.REPORT_WORDS, **profiles.WIDE}}
+)
+
+
 def _setting(default: object, help: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": help, "low": low, "choices": choices})
 
@@ -109,11 +113,31 @@ def _setting(default: object, help: str, *, low: float | None = None, choices: t
 class Settings:
     """Everything that steers a run. Field names are the names in trustmine.toml."""
 
-    profile: str = _setting("paper", "named set of defaults", choices=("paper",))
+    profile: str = _setting("paper", "named set of defaults for the others", choices=tuple(PROFILES))
     # s0_1
+    admit: tuple[str, ...] = _setting(
+        ("keywords",), "what in a message lets a commit in", choices=("keywords", "identifiers", "crash_words")
+    )
     keywords: tuple[str, ...] = _setting(KEYWORDS, "words searched in messages, any case")
-    match_mode: str = _setting("substring", "how a keyword matches", choices=("substring", "word"))
-    # s0_2
+    match_mode: str = _setting(
+        "substring",
+        "how a keyword matches: anywhere, as a whole word, at a word's start",
+        choices=("substring", "word", "start"),
+    )
+    identifier_kinds: tuple[str, ...] = _setting(
+        ("CVE", "GHSA", "CWE"),
+        "identifiers looked for in messages",
+        choices=("CVE", "GHSA", "CWE", "OSV", "OSS-Fuzz", "report", "issue"),
+    )
+    crash_words: tuple[str, ...] = _setting(profiles.CRASH_WORDS, "whole words that a crash leaves in a message")
+    # s0_2 and what later stages show of a patch
+    counted_files: str = _setting("all", "files of a patch that are counted and shown", choices=("all", "source"))
+    ignored_files: tuple[str, ...] = _setting((), "patterns as in .gitignore: files that are no source")
+    headers: str = _setting(
+        "counted",
+        "are headers files of their own where a patch changes a source file too",
+        choices=("counted", "beside"),
+    )
     max_diff_chars: int = _setting(1_000_000, "patches of this many characters or more are rejected", low=1)
     max_commit_tokens: int = _setting(1_000, "commit texts of this many cl100k tokens or more are rejected", low=1)
     extensions: tuple[str, ...] = _setting((".c", ".cc", ".cpp", ".h"), "extensions of C and C++ files")
@@ -133,6 +157,8 @@ class Settings:
     calibration_rows: int = _setting(64, "rows a calibration is estimated on", low=0)
     undecided_share: float = _setting(0.1, "share of rows, most drawn to 'cannot decide', taken as undecided", low=0)
     # s1_1
+    fix_scope: str = _setting("hunk", "what a fix may span", choices=("hunk", "function"))
+    only_additions: str = _setting("reject", "fixes that delete no line", choices=("reject", "keep"))
     max_function_tokens: int = _setting(1_000, "functions of this many cl100k tokens or more are rejected", low=1)
     cutoff: datetime.date = _setting(
         datetime.date(2023, 1, 1), "commits from this day (UTC) on need a CVE and go to split bench"
@@ -183,7 +209,9 @@ class Loaded:
     """Settings with the place each value came from."""
 
     settings: Settings
-    sources: Mapping[str, str]  # setting -> 'default', 'file trustmine.toml', 'environment TRUSTMINE_X', 'flag'
+    sources: Mapping[
+        str, str
+    ]  # setting -> 'default', 'profile wide', 'file trustmine.toml', 'environment TRUSTMINE_X', 'flag'
 
 
 def load(
@@ -213,6 +241,11 @@ def load(
         if value is not None:
             given[name] = _checked(name, value, "flag")
             sources[name] = "flag"
+    profile = given.get("profile", Settings.profile)
+    for name, value in PROFILES[profile].items():
+        if name not in given:
+            given[name] = value
+            sources[name] = f"profile {profile}"
     return Loaded(replace(Settings(), **given), MappingProxyType(sources))
 
 
@@ -254,6 +287,8 @@ def _checked(name: str, value: object, place: str) -> object:
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
             raise wrong("a list of strings")
+        if choices and not set(value) <= set(choices):
+            raise wrong("a list of " + ", ".join(choices))
         return tuple(value)
     if isinstance(default, datetime.date):
         if isinstance(value, str):

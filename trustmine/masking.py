@@ -15,6 +15,11 @@ _MASK = re.compile(r"<MASK_\d+>")
 _MASK_LINE = re.compile(r"[ \t]*<MASK_(\d+)>\r?\n?")
 
 
+def holds_mask(text: str) -> bool:
+    """Whether the text holds something like a mask: then none can be put into it."""
+    return _MASK.search(text) is not None
+
+
 def mask(text: str, ranges: Sequence[LineRange], indentation: str | None = None) -> str:
     """The text with each range replaced by a line `<MASK_n>`, n from 1.
 
@@ -23,7 +28,7 @@ def mask(text: str, ranges: Sequence[LineRange], indentation: str | None = None)
     replaces, unless one is given. Raises ValueError for ranges that overlap or
     leave the text, and for text that already holds something like a mask.
     """
-    if _MASK.search(text):
+    if holds_mask(text):
         raise ValueError("the text already holds a mask")
     lines = split_lines(text)
     for before, after in pairwise(ranges):

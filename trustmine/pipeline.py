@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
@@ -79,7 +79,13 @@ def advance(
         return Done(stage_name, Tally(), 0.0)
     n_workers = plan.n_workers or _default_workers(stage.KIND, waiting)
     total = Tally()
-    if n_workers == 1 and stage.KIND == "llm":
+    asks = stage.KIND == "llm"
+    scope = plan.scope
+    if stage_name == calibrate.STAGE:
+        labelled = replace(scope, is_labelled=True)
+        if n_waiting(conn, stage_name, labelled) == n_waiting(conn, stage_name, scope):
+            asks, scope = False, labelled  # lists have judged them all: no model is loaded for nothing
+    if n_workers == 1 and asks:
         engine = models.get()  # before the bar appears: loading is not judging
         if stage_name == calibrate.STAGE:
             with show("calibrating", settings.calibration_rows) as draw:
@@ -92,15 +98,15 @@ def advance(
             draw(total.total)
 
         if n_workers > 1:
-            order = worker.Order(db, stage_name, settings, plan.scope)
+            order = worker.Order(db, stage_name, settings, scope, asks)
             worker.advance_with(n_workers, order, limit=plan.limit, progress=progress)
         else:
             worker.advance(
                 conn,
                 stage_name,
                 settings,
-                engine=models.get() if stage.KIND == "llm" else None,
-                scope=plan.scope,
+                engine=models.get() if asks else None,
+                scope=scope,
                 allowance=worker.Allowance(plan.limit),
                 progress=progress,
             )
@@ -135,10 +141,10 @@ def send_stale_back(
     """Send rows that another recipe made back before their earliest stale stage; how many per stage.
 
     `only`: look at this stage alone. Stages that ask a model count as stale
-    only if any of them was ever passed, so no model is loaded for nothing.
+    only if a model ever answered, so no model is loaded for nothing.
     """
     asked = conn.execute(
-        "SELECT 1 FROM steps WHERE stage IN (SELECT stage FROM stages WHERE kind = 'llm') LIMIT 1"
+        "SELECT 1 FROM steps JOIN recipes ON id = recipe_id WHERE model_id IS NOT NULL LIMIT 1"
     ).fetchone()
     wanted = only is None or get(only).KIND == "llm"
     engine = models.get() if asked and wanted else None
@@ -146,11 +152,12 @@ def send_stale_back(
     present = tools.present_recipes(conn, settings, model)
     if only is not None:
         present = {only: present[only]} if only in present else {}
-    stale = recipes.stale(conn, present, scope)
+    stale = recipes.stale(conn, present, scope, also=[tools.label_recipe(conn, settings)])
     return {stage: recipes.send_back(conn, stage, ids) for stage, ids in stale.items() if ids}
 
 
 def count_stale(conn: sqlite3.Connection, settings: Settings, scope: Scope) -> dict[str, int]:
     """Rows per earliest stale stage, as far as it can be told without loading a model."""
     present = tools.present_recipes(conn, settings, tools.known_model(conn, settings))
-    return {stage: len(ids) for stage, ids in recipes.stale(conn, present, scope).items()}
+    stale = recipes.stale(conn, present, scope, also=[tools.label_recipe(conn, settings)])
+    return {stage: len(ids) for stage, ids in stale.items()}

@@ -40,8 +40,9 @@ from trustmine.records import DiffFile, Identifier, Priority
 
 # identifiers: the clearest one counts. A CVE or GHSA names a vulnerability, a CWE a kind of weakness; a report by a
 # bug hunter, a bounty or a fuzzing service is about a defect that input from outside can reach.
-IDENTIFIED = {"CVE": 6.0, "GHSA": 6.0, "CWE": 4.0}
+# Links to issues of any kind, which the setting identifier_kinds may also collect, say nothing.
 REPORTED = 3.0
+IDENTIFIED = {"CVE": 6.0, "GHSA": 6.0, "CWE": 4.0, "OSV": REPORTED, "OSS-Fuzz": REPORTED, "report": REPORTED}
 # vocabulary: the strongest tier counts, so that long messages gain nothing by length; one more word of the two
 # upper tiers confirms it. A word in the subject that speaks against a fix takes off as much as a middle tier gives.
 STRONG, MEDIUM, WEAK, CONFIRMED, UNLIKELY = 4.0, 2.0, 1.0, 1.0, -2.0
@@ -150,7 +151,8 @@ def rank(
 
 
 def _identified(message: str, identifiers: Sequence[Identifier], found: list[str]) -> float:
-    best = max(identifiers, key=lambda known: IDENTIFIED[known.kind], default=None)
+    telling = (known for known in identifiers if known.kind in IDENTIFIED)
+    best = max(telling, key=lambda known: IDENTIFIED[known.kind], default=None)
     if best is not None:
         found.append(best.value)
         return IDENTIFIED[best.kind]

@@ -56,6 +56,8 @@ class KeywordMatch(Fact):
     TABLE: ClassVar[str] = "keyword_matches"
     STAGE: ClassVar[str] = "s0_1"
     keywords: tuple[str, ...]
+    crash_words: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ("keywords",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class FunctionPair(Fact):
     post_text: str
     deleted_lines: tuple[int, ...]
     added_lines: tuple[int, ...]
+    fix_lines: tuple[int, ...]
     n_tokens: int
 
 

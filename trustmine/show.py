@@ -115,6 +115,8 @@ def _head(c: dict[str, Any]) -> None:
         ("committed", _when(c["commit_time_s"])),
         ("status", where),
         ("keywords", ", ".join(_list(c["keyword_matches"], "keywords"))),
+        ("crash words", ", ".join(_list(c["keyword_matches"], "crash_words"))),
+        ("let in by", ", ".join(rule.replace("_", " ") for rule in _list(c["keyword_matches"], "rules"))),
         ("identifiers", ", ".join(ids)),
         ("tokens", f"{c['commit_sizes'][0]['n_tokens']:,}" if c["commit_sizes"] else ""),
         ("priority", _priority(c["priorities"][0]) if c["priorities"] else ""),
@@ -157,9 +159,12 @@ def _function(c: dict[str, Any], reader: FactReader) -> None:
         for line in range(mask["first_line"], mask["last_line"] + 1):
             code.stylize_range("on dark_red", (line, 0), (line + 1, 0))
     title = f"{f['name']} in {f['old_path']}:{f['pre_first_line']}-{f['pre_last_line']}, split {f['split']}"
-    notes = [f"the fix deletes lines {f['deleted_lines']} of it"]
+    deleted, about = json.loads(f["deleted_lines"]), json.loads(f["fix_lines"])
+    notes = [f"the fix deletes lines {deleted} of it"] if deleted else ["the fix deletes no line of it"]
+    if inserted := [line for line in about if line not in deleted]:
+        notes.append(f"the fix inserts lines at {inserted}")
     notes += [
-        f"mask {m['mask_no']}: lines {m['first_line']}-{m['last_line']}, {m['n_fix_lines']} of them deleted by the fix"
+        f"mask {m['mask_no']}: lines {m['first_line']}-{m['last_line']}, the fix is about {m['n_fix_lines']} of them"
         for m in c["masks"]
     ]
     _section(title, Group(code, Text(), plain("\n".join(notes), "dim")))
@@ -190,7 +195,8 @@ def _segments(c: dict[str, Any]) -> None:
         parts: list[Any] = [_code(s["snippet"], "c")]
         if e := why.get(s["segment_no"]):
             parts.append(plain(f"Root cause: {e['root_cause']}\nImpact: {e['impact']}\nCWE: {e['cwe'] or 'not named'}"))
-        title = f"Segment {s['segment_no']}: lines {s['first_line']}-{s['last_line']}, {s['n_fix_lines']} of them fixed"
+        title = f"Segment {s['segment_no']}: lines {s['first_line']}-{s['last_line']}"
+        title += f", the fix is about {s['n_fix_lines']} of them"
         _section(title, Group(*parts))
 
 

@@ -60,6 +60,7 @@ def context(conn: sqlite3.Connection, settings: Settings, model_id: int | None =
         repos=Repos(conn),
         prompts=library,
         keywords=KeywordMatcher(settings.keywords, settings.match_mode),
+        crash_words=KeywordMatcher(settings.crash_words, "word") if "crash_words" in settings.admit else None,
         calibration=None
         if model_id is None
         else present_calibration(conn, model_id, library.hash(s0_3_classify.CLASSIFY_PROMPT)),
@@ -77,7 +78,10 @@ def present_calibration(conn: sqlite3.Connection, model_id: int, prompt_hash: st
 
 
 def recipe(stage: Stage, ctx: Context, model: ModelInfo | None) -> dict[str, object]:
-    """Everything the stage's results depend on besides the row, as plain JSON values."""
+    """Everything the stage's results depend on besides the row, as plain JSON values.
+
+    Without a model s0_3 has one too: for rows that lists of known commits judge.
+    """
     content: dict[str, object] = {
         "stage": stage.NAME,
         "version": stage.VERSION,
@@ -85,6 +89,8 @@ def recipe(stage: Stage, ctx: Context, model: ModelInfo | None) -> dict[str, obj
         "prompts": {name: ctx.prompts.hash(name) for name in stage.PROMPTS},
     }
     if stage.KIND == "llm":
+        if model is None and stage.NAME == s0_3_classify.NAME:
+            return content | {"model": None}
         if model is None:
             raise AssertionError(f"{stage.NAME} has no recipe without a model")
         content["model"] = model.sha256
@@ -105,6 +111,11 @@ def _values(settings: Settings, names: Iterable[str]) -> dict[str, object]:
         k: list(v) if isinstance(v, tuple) else v if isinstance(v, int | float | None) else str(v)
         for k, v in values.items()
     }
+
+
+def label_recipe(conn: sqlite3.Connection, settings: Settings) -> str:
+    """Hash of the present recipe of rows that lists judged at s0_3 while no model was at hand."""
+    return recipes.recipe_hash(recipe(STAGES[s0_3_classify.NAME], context(conn, settings), None))
 
 
 def open_engine(conn: sqlite3.Connection, settings: Settings) -> tuple[Engine, int]:

@@ -24,7 +24,7 @@ from trustmine.db.calls import Call
 from trustmine.db.claims import Failure, Scope, Tally
 from trustmine.db.connect import connect
 from trustmine.errors import TrustmineError
-from trustmine.llm.base import ContextOverflow, Engine
+from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
 from trustmine.records import Commit, Completion, Outcome, Reject, Request
 from trustmine.stages import aside, get, prepare
 from trustmine.stages.base import Asking, Context, Stage
@@ -117,7 +117,8 @@ def advance(
 ) -> Tally:
     """Work on the pending rows of a stage in this process until none is left.
 
-    `engine` with its model's id is needed by stages that ask a model.
+    `engine` with its model's id is needed by stages that ask a model; s0_3
+    does without one where the scope is rows that a list has labelled.
     """
     stage = get(stage_name)
     model_id = None if engine is None else engine[1]
@@ -131,9 +132,9 @@ def advance(
     claims.enter(conn, post.worker, stage_name)
     try:
         if stage.KIND == "llm":
-            if engine is None:
+            if engine is None and not (stage_name == calibrate.STAGE and scope.is_labelled):
                 raise AssertionError(f"{stage_name} needs an engine")
-            return _ask(post, *engine)
+            return _ask(post, *(engine or (_NoModel(), 0)))
         return _compute(post)
     finally:
         if conn.in_transaction:
@@ -191,6 +192,28 @@ class _Row:
     asking: Asking
     made: list[Call]
     request: Request | None = None
+
+
+class _NoModel:
+    """In the place of an engine where no row has a question."""
+
+    capacity = 64
+
+    @property
+    def info(self) -> ModelInfo:
+        raise AssertionError("no model")
+
+    def request_hash(self, request: Request) -> str:
+        raise AssertionError("a row that a list has labelled asks a model")
+
+    def submit(self, ticket: int, request: Request) -> None:
+        raise AssertionError("no model")
+
+    def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
+        return []
+
+    def close(self) -> None:
+        pass
 
 
 def _ask(post: Post, engine: Engine, model_id: int) -> Tally:
@@ -264,6 +287,7 @@ class Order:
     stage: str
     settings: Settings
     scope: Scope
+    asks: bool = True  # of a stage that asks a model: whether it will
 
 
 def advance_with(
@@ -321,7 +345,8 @@ def advance_with(
 def _worker_main(order: Order, allowance: Allowance, inbox: Any) -> None:
     try:
         conn = connect(order.db)
-        engine = tools.open_engine(conn, order.settings) if get(order.stage).KIND == "llm" else None
+        asks = order.asks and get(order.stage).KIND == "llm"
+        engine = tools.open_engine(conn, order.settings) if asks else None
         advance(
             conn,
             order.stage,

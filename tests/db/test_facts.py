@@ -50,7 +50,9 @@ def test_facts_read_back_equal(conn: sqlite3.Connection, commit: Commit) -> None
         Identifier("CWE", "CWE-787"),
         DiffFile(1, "modified", "a.c", "a.c", "1" * 40, "2" * 40, False, True, 3, 4, 5),
         Verdict("yes", "model", 0.5, 0.25, 0.25, 0.75, None, "why\0 <b>not</b>", "h"),
-        FunctionPair("f", "a.c", "a.c", "train", "1", "2", "latin-1", "@@", 1, 2, 3, 4, "a", "b\r\n", (1, 2), (), 9),
+        FunctionPair(
+            "f", "a.c", "a.c", "train", "1", "2", "latin-1", "@@", 1, 2, 3, 4, "a", "b\r\n", (1, 2), (), (1,), 9
+        ),
         Instruction("infill", 1, "train", "do", "in", "out", {"z": [1, None], "a": "ü"}),
     ]
     facts.write(conn, [(commit.id, fact) for fact in stored])

@@ -122,6 +122,7 @@ FUNCTION = FunctionPair(
     post_text=POST_FUNCTION,
     deleted_lines=(9,),
     added_lines=(9, 10, 11),
+    fix_lines=(9,),
     n_tokens=120,
 )
 REMOVED = "    memcpy(out->name, data + HEADER_SIZE, name_len);\n"

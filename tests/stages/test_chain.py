@@ -13,7 +13,7 @@ import stage_helpers as helpers
 from llm_helpers import ask as ask_model
 from stage_helpers import EXPLANATION, FUNCTION, HEADER_PATH, MERGED, PATH, MemoryFacts, ask, completion
 
-from trustmine.config import Settings
+from trustmine.config import Settings, load
 from trustmine.gitrepo import GitRepo
 from trustmine.keywords import KeywordMatcher
 from trustmine.prompts import Prompts
@@ -27,7 +27,9 @@ from trustmine.records import (
     Explanation,
     FunctionPair,
     Instruction,
+    KeywordMatch,
     Mask,
+    MaskedFunction,
     MergedMask,
     Outcome,
     Request,
@@ -116,6 +118,50 @@ def test_a_fix_becomes_training_instructions(row: Commit, ctx: Context) -> None:
     assert "#define HEADER_SIZE 4" in made["locate", 1].input
     assert helpers.FIXED in made["infill", 1].output
     assert FUNCTION.post_text in made["refine", 1].output
+
+
+def test_in_the_wide_profile_a_forgotten_check_becomes_training_instructions(
+    repo: GitRepo, git: Git, ctx: Context, tmp_path: Path
+) -> None:
+    folder = tmp_path / "repo"
+    check = "    if (name_len >= sizeof(out->name))\n        return RECORD_BAD;\n"
+    fixed = helpers.PRE_FUNCTION.replace(helpers.REMOVED, check + helpers.REMOVED)
+    fixed = fixed.replace("    return RECORD_OK;\n", "    log_record(out);\n    return RECORD_OK;\n")
+    padding = "int unused;\n" * 9
+    for head, function, news in (("", helpers.PRE_FUNCTION, "old"), ("#include <x.h>\n", fixed, "SECRET OF THE NEWS")):
+        (folder / "src" / "record.c").write_text(head + padding + helpers.TOP + function)
+        (folder / "NEWS").write_text(news)
+        (folder / "src" / "test_record.c").write_text(function)
+        git("add", "-A")
+        git("commit", "-q", "-m", "record: crafted names, see https://github.com/o/r/issues/9")
+    settings = load(flags={"profile": "wide", "max_elements": 6}, env={}).settings
+    ctx = dataclasses.replace(ctx, settings=settings, keywords=KeywordMatcher(settings.keywords, settings.match_mode))
+    row = helpers.commit(
+        git("rev-parse", "HEAD"),
+        parents=(git("rev-parse", "HEAD^"),),
+        status="ingested",
+        message="record: crafted names, see https://github.com/o/r/issues/9\n",
+    )
+    asked = []
+    for stage in STAGES:
+        outcome, requests = go(stage, row, ctx, good_model)
+        assert isinstance(outcome, Advance), (stage, outcome)
+        asked += requests
+    assert asked
+    assert not any(
+        "SECRET" in message.content or "test_record" in message.content for r in asked for message in r.messages
+    )
+    facts = ctx.facts
+    assert facts.one(KeywordMatch, row).rules == ("keywords", "identifiers")
+    pair = facts.one(FunctionPair, row)
+    assert (pair.pre_text, pair.post_text) == (helpers.PRE_FUNCTION, fixed)
+    assert (pair.deleted_lines, pair.fix_lines) == ((), (9, 11))
+    assert (facts.one(Mask, row).n_fix_lines, facts.one(MaskedFunction, row).n_fix_lines_missed) == (1, 1)
+    assert facts.one(MergedMask, row).fixed == check + helpers.REMOVED
+    assert facts.one(Segment, row).n_fix_lines == 1
+    made = {(one.task, one.example_no): one for one in facts.all(Instruction, row)}
+    assert check in made["infill", 1].output
+    assert "In place of line 9 the candidate has its lines 9-11" in made["calibrate", 1].output
 
 
 def test_the_built_in_model_answers_every_stage_in_form(row: Commit, ctx: Context) -> None:

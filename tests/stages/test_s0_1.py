@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from trustmine.config import Settings
+from trustmine.config import Settings, load
 from trustmine.gitrepo import GitRepo, MissingObject
 from trustmine.keywords import KeywordMatcher
 from trustmine.records import Advance, Commit, Diff, DiffFile, Identifier, KeywordMatch, Reject
@@ -38,7 +38,8 @@ def context(folder: Path, settings: Settings | None = None) -> base.Context:
     settings = settings or Settings()
     unused = cast(base.Facts, None), cast("base.Prompts", None)
     matcher = KeywordMatcher(settings.keywords, settings.match_mode)
-    return base.Context(settings, unused[0], OneRepo(folder), unused[1], matcher)
+    crash_words = KeywordMatcher(settings.crash_words, "word") if "crash_words" in settings.admit else None
+    return base.Context(settings, unused[0], OneRepo(folder), unused[1], matcher, crash_words=crash_words)
 
 
 def row(folder: Path, ref: str = "HEAD") -> Commit:
@@ -128,3 +129,26 @@ def test_missing_blob_raises_for_this_row(folder: Path) -> None:
     (folder / ".git" / "objects" / oid[:2] / oid[2:]).unlink()
     with pytest.raises(MissingObject):
         s0_1_match.run(row(folder), context(folder))
+
+
+@pytest.mark.parametrize(
+    ("message", "match"),
+    [
+        ("parser: GHSA-4w8x-23gh-jmpq", KeywordMatch((), (), ("identifiers",))),
+        ("resolves #12", KeywordMatch((), (), ("identifiers",))),
+        ("ASAN: segfault in x", KeywordMatch((), ("asan", "segfault"), ("crash_words",))),
+        (
+            "Fixes #12, found by fuzzing",
+            KeywordMatch(("fix", "found by"), ("fuzzing",), ("keywords", "identifiers", "crash_words")),
+        ),
+        ("information on asante", None),
+        ("Closes #12", None),
+    ],
+)
+def test_the_rules_that_let_a_commit_in_are_stored(folder: Path, message: str, match: KeywordMatch | None) -> None:
+    change(folder, message)
+    wide = load(flags={"profile": "wide"}, env={}).settings
+    outcome = s0_1_match.run(row(folder), context(folder, wide))
+    assert outcome == Reject("no_keyword") if match is None else outcome.facts[0] == match
+    paper = s0_1_match.run(row(folder), context(folder))
+    assert all(not isinstance(fact, KeywordMatch) or fact.rules == ("keywords",) for fact in paper.facts)

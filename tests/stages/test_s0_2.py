@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 import pytest
 
 from trustmine import tokens
-from trustmine.config import Settings
+from trustmine.config import Settings, load
 from trustmine.records import (
     Advance,
     Commit,
@@ -120,3 +120,28 @@ def test_extensions_are_a_setting() -> None:
     settings = Settings(extensions=(".hpp",))
     assert isinstance(run(PATCH, replace(FILE, new_path="a.hpp"), settings=settings), Advance)
     assert isinstance(run(PATCH, FILE, settings=settings), Reject)
+
+
+WIDE = load(flags={"profile": "wide"}, env={}).settings
+
+
+def test_in_the_wide_profile_limits_and_the_single_file_rule_count_source_alone() -> None:
+    test, news = replace(FILE, file_no=2, new_path="tests/a.c"), replace(FILE, file_no=3, new_path="NEWS")
+    other = PATCH.replace("a.c", "x").replace("int", "int " * 2_000)
+    number = tokens.count(f"{COMMIT.message}\n{PATCH}")
+    size, promising = advanced(run(PATCH + other + other, FILE, test, news, settings=WIDE))
+    assert size == CommitSize(number)
+    assert promising == advanced(run(PATCH, FILE))[1], "what does not count says nothing"
+    assert run(PATCH + other + other, FILE, test, news) == Reject("too_many_tokens")
+    limited = replace(WIDE, max_commit_tokens=number)
+    assert run(PATCH + other + other, FILE, test, news, settings=limited) == Reject("too_many_tokens")
+
+
+def test_in_the_wide_profile_a_second_source_file_counts_and_a_header_goes_beside() -> None:
+    second = replace(FILE, file_no=2, new_path="b.c")
+    header = replace(FILE, file_no=2, new_path="a.h")
+    assert isinstance(run(PATCH + PATCH, FILE, header, settings=WIDE), Advance)
+    for files, reason in (((FILE, second), "not_single_file"), ((replace(FILE, new_path="test/a.c"),), "not_c")):
+        outcome = run(PATCH * len(files), *files, settings=WIDE)
+        assert isinstance(outcome, Reject)
+        assert outcome.reason == reason

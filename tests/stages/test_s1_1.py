@@ -9,6 +9,7 @@ import pytest
 from refine_helpers import MemoryFacts, a_commit, context, git
 
 from trustmine import patches, text
+from trustmine.config import PROFILES
 from trustmine.gitrepo import GitRepo
 from trustmine.records import Advance, Diff, FunctionPair, Identifier, Label, PreImage, Reject
 from trustmine.stages import s1_1_refine
@@ -148,3 +149,101 @@ def test_a_patch_that_does_not_give_the_post_image_fails_the_row(tmp_path: Path)
     wrong = b"diff --git a/x.c b/x.c\n--- a/x.c\n+++ b/x.c\n@@ -5 +5 @@\n-  int n = 4;\n+  int n = 6;\n"
     with pytest.raises(s1_1_refine.IdentityError):
         run(tmp_path, FUNCTION, FUNCTION.replace("n = 4", "n = 5"), patch=wrong)
+
+
+# ---------------------------------------------------- one function, several hunks, only additions
+
+WIDE = {"fix_scope": "function", "only_additions": "keep"}
+LONG = FUNCTION.replace("  b();\n", "".join(f"  b{i}();\n" for i in range(20)))
+
+
+def identity(pair: FunctionPair) -> None:
+    """The function before, its hunks applied as far as they lie in it, is the function after."""
+    pre, post = pair.pre_text.split("\n"), pair.post_text.split("\n")
+    kept = [line for n, line in enumerate(pre, 1) if n not in pair.deleted_lines]
+    assert kept == [line for n, line in enumerate(post, 1) if n not in pair.added_lines]
+
+
+def test_several_hunks_in_one_function_are_one_fix(tmp_path: Path) -> None:
+    after = LONG.replace("n = 4", "n = 8").replace("return n;", "return 0;")
+    pair = run(tmp_path, OTHER + LONG + OTHER, OTHER + after + OTHER, **WIDE).facts[1]
+    assert (pair.name, pair.deleted_lines, pair.fix_lines) == ("f", (4, 28), (4, 28))
+    assert pair.hunk.count("@@ -") == 2
+    assert len(patches.parse(b"diff --git a/x b/x\n" + pair.hunk.encode())[0].hunks) == 2
+    identity(pair)
+    (tmp_path / "paper").mkdir()
+    assert reason(run(tmp_path / "paper", LONG, after)) == "multi_hunk"
+
+
+def test_edits_that_change_no_code_are_no_part_of_the_fix(tmp_path: Path) -> None:
+    before = "#include <a.h>\nint x;\nint y;\n\n/* old */\nint z;\n\n\n" + LONG + OTHER
+    after = before.replace("#include <a.h>\n", "#include <a.h>\n#include <b.h>\n").replace("old", "new")
+    after = (
+        after.replace("n = 4", "n = 8").replace("  b9();\n", "  b9( ); /* here */\n").replace("return 1", "return  1")
+    )
+    pair = run(tmp_path, before, after, **WIDE).facts[1]
+    assert (pair.name, pair.deleted_lines, pair.added_lines, pair.fix_lines) == ("f", (4, 16), (4, 16), (4,))
+    assert (pair.pre_first_line, pair.post_first_line) == (10, 11)
+    assert pair.hunk.count("@@ -") == 2  # not the one of the #include, nor g's
+    identity(pair)
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (LONG.replace("n = 4", "n = 8") + OTHER.replace("return 1", "return 2"), "multi_function"),
+        (LONG.replace("n = 4", "n = 8") + OTHER + "int h;\n", "not_in_function"),
+        (LONG + OTHER + "\nint h(void)\n{\n  return 2;\n}\n", "not_in_function"),
+        (LONG.replace("a();", "a( ); /* b */") + OTHER, "format_only"),
+        ("#include <x.h>\n" + LONG + OTHER, "not_in_function"),
+        ("int f(char *p)\n{\n  return 0;\n}\n" + OTHER.replace("1", "2"), "multi_function"),
+    ],
+)
+def test_a_fix_of_several_hunks_outside_of_one_function_is_rejected(tmp_path: Path, after: str, expected: str) -> None:
+    assert reason(run(tmp_path, LONG + OTHER, after, **WIDE)) == expected
+
+
+def test_a_fix_that_only_adds_lines_is_about_the_statements_where_it_adds_them(tmp_path: Path) -> None:
+    after = FUNCTION.replace("  copy(p, n);\n", "  if(!p)\n    return 0;\n\n  copy(p, n);\n")
+    pair = run(tmp_path, OTHER + FUNCTION, OTHER + after, **WIDE).facts[1]
+    assert (pair.deleted_lines, pair.added_lines, pair.fix_lines) == ((), (5, 6, 7), (5,))
+    assert pair.pre_text.split("\n")[4] == "  copy(p, n);"
+    identity(pair)
+
+
+def test_deleted_lines_and_insertions_are_both_what_the_fix_is_about(tmp_path: Path) -> None:
+    after = LONG.replace("n = 4", "n = 8").replace("  return n;\n", "  free(p);\n  return n;\n")
+    assert run(tmp_path, LONG, after, **WIDE).facts[1].fix_lines == (4, 28)
+    (tmp_path / "hunks").mkdir()
+    assert run(tmp_path / "hunks", LONG, after, fix_scope="function").facts[1].fix_lines == (4,)
+    (tmp_path / "none").mkdir()
+    only = LONG.replace("  return n;\n", "  free(p);\n  return n;\n")
+    assert reason(run(tmp_path / "none", LONG, only, fix_scope="function")) == "only_additions"
+
+
+def test_a_file_added_has_no_function_before(tmp_path: Path) -> None:
+    assert reason(run(tmp_path, None, FUNCTION, **WIDE)) == "only_additions"
+
+
+def test_in_the_paper_profile_the_fix_is_what_it_deletes(tmp_path: Path) -> None:
+    after = FUNCTION.replace("n = 4", "n = 8").replace("  a();\n", "  aa();\n  a();\n")
+    pair = run(tmp_path, FUNCTION, after).facts[1]
+    assert pair.fix_lines == pair.deleted_lines == (4,)
+
+
+def test_files_that_do_not_count_are_no_part_of_the_fix(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", ".")
+    (tmp_path / "tests").mkdir()
+    for value in ("4", "5"):
+        for name in ("a.h", "x.c", "tests/x.c", "zz"):
+            (tmp_path / name).write_text(FUNCTION.replace("n = 4", f"n = {value}"))
+        git(tmp_path, "add", "-A")
+        git(tmp_path, "commit", "-qm", "x")
+    sha = git(tmp_path, "rev-parse", "HEAD")
+    repo = GitRepo.open(tmp_path)
+    patch = repo.patch(sha, 1_000_000)
+    facts = MemoryFacts([Diff(patch.text, patch.encoding, patch.n_chars), *patch.files])
+    wide = {**PROFILES["wide"], "profile": "wide"}
+    outcome = s1_1_refine.run(a_commit(sha), context(facts, repo, **wide))
+    assert isinstance(outcome, Advance)
+    assert outcome.facts[1].path == "x.c"

@@ -70,7 +70,7 @@ def test_an_answer_that_was_cut_off_names_no_block() -> None:
 
 
 def test_a_function_without_statements_is_not_asked_about() -> None:
-    empty = dataclasses.replace(FUNCTION, pre_text="int f(void) { }\n", deleted_lines=(1,))
+    empty = dataclasses.replace(FUNCTION, pre_text="int f(void) { }\n", deleted_lines=(1,), fix_lines=(1,))
     outcome, requests = say(s1_2_mask.run(commit(), context(empty, DIFF)))
     assert outcome == Reject("no_statement")
     assert requests == []
@@ -86,3 +86,27 @@ def test_half_a_statement_cannot_be_named() -> None:
 )
 def test_lines_are_spelled_as_answers_are(lines: tuple[int, ...], text: str) -> None:
     assert line_ranges.spelled(lines) == text
+
+
+@pytest.mark.parametrize("name", ["pre_text", "post_text"])
+def test_a_function_that_holds_a_mask_already_is_rejected(name: str) -> None:
+    text = getattr(FUNCTION, name).replace("size_t name_len;", "size_t name_len; /* <MASK_1> */")
+    function = dataclasses.replace(FUNCTION, **{name: text})
+    outcome, requests = say(s1_2_mask.run(commit(), context(function, DIFF)))
+    assert outcome == Reject("holds_mask")
+    assert requests == []
+    assert "holds_mask" in s1_2_mask.REASONS
+
+
+def test_where_lines_are_only_inserted_the_model_is_told_at_which_line() -> None:
+    inserted = dataclasses.replace(FUNCTION, deleted_lines=(), fix_lines=(9,))
+    outcome, (request,) = say(s1_2_mask.run(commit(), context(inserted, DIFF)), "9-9")
+    question = request.messages[-1].content
+    assert "deletes or rewrites" not in question
+    assert "Lines at which the change inserts what was missing: 9-9\n" in question
+    assert isinstance(outcome, Advance)
+    assert outcome.facts[0] == MASK
+    both = dataclasses.replace(FUNCTION, deleted_lines=(7, 8), fix_lines=(8, 10))  # line 7 is a comment, say
+    _, (request,) = say(s1_2_mask.run(commit(), context(both, DIFF)), "9-10")
+    question = request.messages[-1].content
+    assert "rewrites: 8-8\nLines at which the change inserts what was missing: 10-10\n" in question

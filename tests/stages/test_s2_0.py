@@ -27,7 +27,7 @@ def a_pair(pre: str = PRE, post: str = POST, **changes: Any) -> FunctionPair:
         "name": "f", "path": "x.c", "old_path": "x.c", "split": "train", "pre_oid": "a", "post_oid": "b",
         "encoding": "utf-8", "hunk": "", "pre_first_line": 1, "pre_last_line": 8, "post_first_line": 1,
         "post_last_line": 9, "pre_text": pre, "post_text": post, "deleted_lines": (5,), "added_lines": (5, 6),
-        "n_tokens": 50, **changes,
+        "fix_lines": (5,), "n_tokens": 50, **changes,
     }  # fmt: skip
     return FunctionPair(**values)
 
@@ -86,3 +86,24 @@ def test_a_mask_that_does_not_belong_to_the_function_fails_the_row() -> None:
     facts = MemoryFacts([a_pair(), Mask(1, 5, 5, "other();\n", 1), MaskedFunction("<MASK_1>\n", 0, "hash")])
     with pytest.raises(ValueError, match="is not the function"):
         s2_0_merge.run(a_commit(), context(facts))
+
+
+def test_a_rewritten_comment_above_the_mask_is_not_cut_in_two() -> None:
+    pre = PRE.replace("  first(n);\n", "  /* copies\n     some */\n")
+    post = pre.replace(
+        "     some */\n    copy(p->data, n);\n", "     no more\n     than fits */\n    copy(p->room, n);\n"
+    )
+    pair = a_pair(pre, post, deleted_lines=(5, 6), added_lines=(5, 6, 7), fix_lines=(5, 6))
+    merged = run(pair, (6, 6)).facts[0]
+    assert merged.fixed == "  /* copies\n     no more\n     than fits */\n    copy(p->room, n);\n"
+    assert merged.masked_post.count("/*") == merged.masked_post.count("*/") == 0
+    assert masking.unmask(merged.masked_post, [merged.fixed]) == post
+
+
+def test_an_empty_region_moves_out_of_a_comment() -> None:
+    pre = PRE.replace("    copy(p->data, n);\n", "  /* one\n  two */\n    copy(p->data, n);\n  /* three\n  four */\n")
+    post = PRE.replace("    copy(p->data, n);\n", "  /* one\n  four */\n")
+    pair = a_pair(pre, post, deleted_lines=(6, 7, 8), added_lines=(), fix_lines=(7,))
+    merged = run(pair, (7, 7)).facts[0]
+    assert (merged.fixed, merged.post_first_line, merged.post_last_line) == ("", 7, 6)
+    assert "  four */\n    <MASK_1>\n" in merged.masked_post

@@ -6,7 +6,7 @@ number of parser steps.
 """
 
 from trustmine.cparse.functions import Function, Outline, function_at, functions, outline
-from trustmine.cparse.lexis import strip_comments_and_space
+from trustmine.cparse.lexis import code_lines, strip_comments_and_space, widen
 from trustmine.cparse.names import Name, names
 from trustmine.cparse.statements import neighbours, statement_ranges
 from trustmine.cparse.symbols import Symbol, includes, symbols
@@ -18,6 +18,7 @@ __all__ = [
     "Name",
     "Outline",
     "Symbol",
+    "code_lines",
     "function_at",
     "functions",
     "includes",
@@ -27,4 +28,5 @@ __all__ = [
     "statement_ranges",
     "strip_comments_and_space",
     "symbols",
+    "widen",
 ]

@@ -234,10 +234,11 @@ class Lexis:
         borders = [self.line_starts[lines.first_line - 1]]
         if lines.last_line < len(self.line_starts):
             borders.append(self.line_starts[lines.last_line])
-        return any(start < border < end for border in borders for start, end in self._long_tokens)
+        return any(start < border < end for border in borders for start, end in self.long_tokens)
 
     @cached_property
-    def _long_tokens(self) -> list[tuple[int, int]]:
+    def long_tokens(self) -> list[tuple[int, int]]:
+        """Comments, literals and directives that take more than one line."""
         spans = [*self.comments, *self.literals, *((d.start, d.end) for d in self.directives)]
         return [(start, end) for start, end in spans if b"\n" in self.source[start:end]]
 
@@ -298,3 +299,38 @@ def _would_glue(left: int, right: int) -> bool:
         return False
     both_words = [_WORD.match(bytes([byte])) is not None for byte in (left, right)]
     return both_words[0] == both_words[1]
+
+
+def code_lines(source: bytes, path: str, *, keep_directives: bool = True) -> list[bytes]:
+    """The lines without their endings; comments and #include lines are spaces, or all directives are."""
+    lexis = Lexis(source, is_cpp(path), is_fragment=True)
+    out = bytearray(source)
+    for start, end in lexis.comments:
+        out[start:end] = blank(source[start:end])
+    for directive in lexis.directives:
+        if not keep_directives or directive.word in (b"include", b"include_next", b"import"):
+            out[directive.start : directive.end] = blank(source[directive.start : directive.end])
+    return bytes(out).split(b"\n")
+
+
+def widen(source: bytes, lines: LineRange, path: str) -> LineRange:
+    """The lines, and as many around them as it takes to cut no comment, literal or directive in two.
+
+    An empty range that lies in one of these moves behind it.
+    """
+    lexis = Lexis(source, is_cpp(path), is_fragment=True)
+    spans = [(lexis.line_of(start), lexis.line_of(end - 1)) for start, end in sorted(lexis.long_tokens)]
+    first, last = lines.first_line, lines.last_line
+    if last < first:
+        for top, bottom in spans:
+            if top < first <= bottom:
+                first = bottom + 1
+        return LineRange(first, first - 1)
+    for top, bottom in spans:
+        if top <= last and first <= bottom:
+            last = max(last, bottom)
+    # Upwards in a second pass from below: one token may end on the line where the next begins.
+    for top, bottom in reversed(spans):
+        if top < first <= bottom:
+            first = top
+    return LineRange(first, last)

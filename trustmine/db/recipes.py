@@ -72,11 +72,14 @@ def known_model_hash(conn: sqlite3.Connection, path: Path, size_bytes: int, mtim
 # ----------------------------------------------------------------------- stale rows
 
 
-def stale(conn: sqlite3.Connection, present: Mapping[str, str], scope: Scope = Scope()) -> dict[str, list[int]]:
+def stale(
+    conn: sqlite3.Connection, present: Mapping[str, str], scope: Scope = Scope(), *, also: Collection[str] = ()
+) -> dict[str, list[int]]:
     """Commit ids whose earliest stale stage is this one, by stage.
 
     `present` gives the hash of the present recipe per stage; stages that are
-    not in it are not looked at.
+    not in it are not looked at. `also`: hashes of further recipes that are
+    not out of date.
     """
     clause, values = scope.where()
     found: dict[str, list[int]] = {}
@@ -87,9 +90,10 @@ def stale(conn: sqlite3.Connection, present: Mapping[str, str], scope: Scope = S
             row[0]
             for row in conn.execute(
                 f"""SELECT commit_id FROM steps JOIN commits ON id = commit_id
-                    WHERE recipe_id IN (SELECT id FROM recipes WHERE stage = ? AND hash <> ?)
+                    WHERE recipe_id IN (SELECT id FROM recipes WHERE stage = ? AND hash <> ?
+                                        AND hash NOT IN (SELECT value FROM json_each(?)))
                           AND stage = ?{clause} ORDER BY commit_id""",
-                (stage, present[stage], stage, *values),
+                (stage, present[stage], json.dumps(list(also)), stage, *values),
             )
         ]
         new = [commit_id for commit_id in ids if commit_id not in seen]

@@ -75,6 +75,7 @@ class Context:
     prompts: "Prompts"
     keywords: "KeywordMatcher"
     calibration: "Calibration | None" = None  # of the present model and s0_3's prompt
+    crash_words: "KeywordMatcher | None" = None  # only where they let commits in
 
 
 class Stage(Protocol):

@@ -42,8 +42,8 @@ def spelled(lines: Sequence[int]) -> str:
 
 
 def n_fix_lines(function: FunctionPair, lines: LineRange) -> int:
-    """How many of these lines the fix deleted."""
-    return sum(lines.first_line <= line <= lines.last_line for line in function.deleted_lines)
+    """How many of these lines the fix is about."""
+    return sum(lines.first_line <= line <= lines.last_line for line in function.fix_lines)
 
 
 def _pairs(choices: Sequence[LineRange]) -> list[tuple[int, int]]:

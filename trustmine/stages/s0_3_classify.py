@@ -11,15 +11,16 @@ import contextlib
 import math
 import re
 
-from trustmine import calibration
+from trustmine import calibration, counted
 from trustmine.llm.base import ContextOverflow
-from trustmine.records import Advance, Commit, Completion, Diff, Outcome, Reject, Request, Verdict
+from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Request, Verdict
+from trustmine.stages import shown
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s0_3", "s0_2"
 VERSION = 1
 KIND = "llm"
-SETTINGS = ("rationale", "min_p_fix", "repeat_penalty")
+SETTINGS = ("rationale", "min_p_fix", "repeat_penalty", *counted.SETTINGS)
 CLASSIFY_PROMPT, RATIONALE_PROMPT = "s0_3_classify", "s0_3_rationale"
 PROMPTS = (CLASSIFY_PROMPT, RATIONALE_PROMPT)
 REASONS = ("not_a_fix", "undecided")
@@ -59,7 +60,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
 
 def classify_request(commit: Commit, ctx: Context) -> Request:
     """The question whose label probabilities judge a commit and feed a calibration."""
-    patch = ctx.facts.one(Diff, commit).patch
+    patch = shown.patch(commit, ctx)
     if patch is None:
         raise ValueError("the patch was too large to be stored")
     prompt = ctx.prompts.get(CLASSIFY_PROMPT)

@@ -1,11 +1,15 @@
 """s1_1: the one function that a fix changes, before and after, or why there is none.
 
+What a fix may span is a setting: one hunk, or one function. In the latter
+case hunks may be many, and edits that change no code (fixes.py) are no part
+of it, wherever they are.
+
 Cheap and clear reasons come first: what date, file and hunk tell
 (after_cutoff, then multi_hunk, only_additions), then what the parser tells
-(function_unparsed, not_in_function), then what the two texts tell (noop,
-format_only, function_too_long). A whole file added is only_additions; a file
-deleted, a binary file or a submodule is not_in_function; a pure rename or
-change of mode is noop.
+(function_unparsed, not_in_function, multi_function), then what the two texts
+tell (noop, format_only, function_too_long). A whole file added is
+only_additions; a file deleted, a binary file or a submodule is
+not_in_function; a pure rename or change of mode is noop.
 
 That pre-image plus patch is the post-image is checked by git's hash for every
 row that gets as far as its blob; if not, the row fails.
@@ -13,18 +17,20 @@ row that gets as far as its blob; if not, the row fails.
 
 import datetime
 import zlib
+from collections.abc import Iterable, Sequence
 
-from trustmine import patches, text, tokens
+from trustmine import counted, fixes, patches, text, tokens
 from trustmine.cparse import Function, Outline, function_at, outline, strip_comments_and_space
-from trustmine.lines import LineRange, cut_lines
-from trustmine.patches import Hunk
+from trustmine.fixes import Edit
+from trustmine.lines import LineRange, cut_lines, split_lines
+from trustmine.patches import FilePatch, Hunk
 from trustmine.records import Advance, Commit, Diff, DiffFile, FunctionPair, Identifier, Outcome, PreImage, Reject
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s1_1", "s0_3"
 VERSION = 1
 KIND = "parser"
-SETTINGS = ("max_function_tokens", "cutoff")
+SETTINGS = ("max_function_tokens", "cutoff", "fix_scope", "only_additions", "headers", *counted.SETTINGS)
 PROMPTS: tuple[str, ...] = ()
 REASONS = (
     "after_cutoff",
@@ -32,6 +38,7 @@ REASONS = (
     "only_additions",
     "function_unparsed",
     "not_in_function",
+    "multi_function",
     "noop",
     "format_only",
     "function_too_long",
@@ -49,52 +56,71 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     if split is None:
         return Reject("after_cutoff")
     files = ctx.facts.all(DiffFile, commit)
-    if len(files) != 1:
-        raise ValueError(f"{len(files)} files in a commit that passed s0_2")
-    file = files[0]
-    reason = _reason_by_shape(file)
+    own = counted.own(files, ctx.settings)
+    if len(own) != 1:
+        raise ValueError(f"{len(own)} files in a commit that passed s0_2")
+    file = own[0]
+    is_hunk = ctx.settings.fix_scope == "hunk"
+    reason = _reason_by_shape(file, ctx)
     if reason is not None:
         return Reject(reason)
 
     repo = ctx.repos.get(commit.repo_id)
     pre = repo.blob(file.old_oid)
-    hunk, post = _patched(commit, ctx, pre)
+    patch = _file_patch(commit, ctx, files, file)
+    post = patches.apply(pre, patch)
     if repo.blob_oid(post) != file.new_oid:
         raise IdentityError(f"{file.old_path} {file.old_oid} plus patch is not {file.new_oid}")
 
-    pair = _function_pair(pre, post, hunk, file)
+    edits = fixes.edits(patch.hunks)
+    fix = edits if is_hunk else fixes.of_code(edits, pre, post, file.old_path, file.new_path)
+    if not fix:
+        return Reject("format_only" if _is_format_only(pre, post, file) else "not_in_function")
+    if ctx.settings.only_additions == "reject" and not any(len(edit.old) for edit in fix):
+        return Reject("only_additions")
+    pair = _function_pair(pre, post, patch.hunks, fix, file, is_hunk)
     if isinstance(pair, str):
         return Reject(pair)
-    before, after = pair
-    pre_bytes, post_bytes = (cut_lines(data, _lines(f)) for data, f in ((pre, before), (post, after)))
+    before, after = (_lines(function) for function in pair)
+    pre_bytes, post_bytes = cut_lines(pre, before), cut_lines(post, after)
     if pre_bytes == post_bytes:
         return Reject("noop")
-    if strip_comments_and_space(pre_bytes, file.old_path) == strip_comments_and_space(post_bytes, file.new_path):
+    if _is_format_only(pre_bytes, post_bytes, file):
         return Reject("format_only")
 
+    hunks = b"".join(hunk.text() for hunk in patch.hunks if _touches(hunk, before))
+    deleted = _within(before, (line for edit in edits for line in _each(edit.old)))
+    added = _within(after, (line for edit in edits for line in _each(edit.new)))
+    if not _is_twin(pre_bytes, post_bytes, deleted, added):
+        return Reject("not_in_function")
+    fix_lines = set(_within(before, (line for edit in fix for line in _each(edit.old))))
+    if ctx.settings.only_additions == "keep":
+        fix_lines |= set(_within(before, fixes.insertion_lines(fix, before, pre, file.old_path)))
+
     # One codec for all three texts.
-    _, codec = text.decode(pre_bytes + post_bytes + hunk.text())
+    _, codec = text.decode(pre_bytes + post_bytes + hunks)
     pre_text = pre_bytes.decode(codec)
     n_tokens = tokens.fewer_than(pre_text, ctx.settings.max_function_tokens)
     if n_tokens is None:
         return Reject("function_too_long")
     function = FunctionPair(
-        name=after.name,
+        name=pair[1].name,
         path=file.new_path,
         old_path=file.old_path,
         split=split,
         pre_oid=file.old_oid,
         post_oid=file.new_oid,
         encoding=codec,
-        hunk=hunk.text().decode(codec),
+        hunk=hunks.decode(codec),
         pre_first_line=before.first_line,
         pre_last_line=before.last_line,
         post_first_line=after.first_line,
         post_last_line=after.last_line,
         pre_text=pre_text,
         post_text=post_bytes.decode(codec),
-        deleted_lines=tuple(line - before.first_line + 1 for line in patches.deleted_lines(hunk)),
-        added_lines=tuple(line - after.first_line + 1 for line in patches.added_lines(hunk)),
+        deleted_lines=deleted,
+        added_lines=added,
+        fix_lines=tuple(sorted(fix_lines)),
         n_tokens=n_tokens,
     )
     return Advance((PreImage(file.old_oid, len(pre), zlib.compress(pre, _ZLIB_LEVEL)), function))
@@ -110,7 +136,7 @@ def _split(commit: Commit, ctx: Context) -> str | None:
     return "bench" if in_message or in_labels else None
 
 
-def _reason_by_shape(file: DiffFile) -> str | None:
+def _reason_by_shape(file: DiffFile, ctx: Context) -> str | None:
     """Why a change of this shape cannot be one function's fix; None if it may be."""
     if file.is_binary or file.is_submodule or file.change in ("deleted", "typechange"):
         return "not_in_function"
@@ -118,42 +144,100 @@ def _reason_by_shape(file: DiffFile) -> str | None:
         return "only_additions"
     if file.n_hunks == 0:
         return "noop"
-    if file.n_hunks > 1:
+    if ctx.settings.fix_scope == "hunk" and file.n_hunks > 1:
         return "multi_hunk"
-    return "only_additions" if file.n_deleted == 0 else None
+    return "only_additions" if ctx.settings.only_additions == "reject" and file.n_deleted == 0 else None
 
 
-def _patched(commit: Commit, ctx: Context, pre: bytes) -> tuple[Hunk, bytes]:
-    """The one hunk of the stored patch, and the file after it."""
+def _file_patch(commit: Commit, ctx: Context, files: Sequence[DiffFile], file: DiffFile) -> FilePatch:
+    """What the stored patch does to this file."""
     diff = ctx.facts.one(Diff, commit)
     if diff.patch is None:
         raise ValueError("the patch of a commit that passed s0_2 is not stored")
-    (file_patch,) = patches.parse(text.encode(diff.patch, diff.encoding))
-    (hunk,) = file_patch.hunks
-    return hunk, patches.apply(pre, file_patch)
+    (part,) = (part for other, part in counted.parts(diff.patch, files) if other == file)
+    (file_patch,) = patches.parse(text.encode(part, diff.encoding))
+    return file_patch
 
 
-def _function_pair(pre: bytes, post: bytes, hunk: Hunk, file: DiffFile) -> tuple[Function, Function] | str:
-    """The same function before and after, or the reason why the hunk does not lie in one.
+def _function_pair(
+    pre: bytes, post: bytes, hunks: Sequence[Hunk], fix: Sequence[Edit], file: DiffFile, is_hunk: bool
+) -> tuple[Function, Function] | str:
+    """The same function before and after, or the reason why the fix does not lie in one.
 
     Only changed lines count: a hunk's context may reach into neighbours.
     """
-    deleted, added = patches.deleted_lines(hunk), patches.added_lines(hunk)
     old, new = outline(pre, file.old_path), outline(post, file.new_path)
-    before = function_at(old.functions, deleted[0], deleted[-1])
+    # Of one hunk the deleted lines tell the function; where it may be several, every edit has to agree.
+    places = [edit.place for edit in fix if len(edit.old) or not is_hunk] or [edit.place for edit in fix]
+    before = function_at(old.functions, places[0].first_line, places[-1].last_line)
     if before is None:
-        return _why_none(old, LineRange(deleted[0], deleted[-1]))
-    growth = len(added) - len(deleted)
-    # Lines around the hunk are the same, so the function has to begin and end where it did.
-    same_start = before.first_line < hunk.old_start
-    same_end = before.last_line >= hunk.old_start + hunk.old_lines
+        return _why_none(old, LineRange(places[0].first_line, places[-1].last_line)) if is_hunk else _why(old, places)
+    added = [line for edit in fix for line in _each(edit.new)]
     for after in new.functions:
         holds = not added or (after.first_line <= added[0] and added[-1] <= after.last_line)
-        starts = after.first_line == before.first_line if same_start else _in_new(hunk, after.first_line)
-        ends = after.last_line == before.last_line + growth if same_end else _in_new(hunk, after.last_line)
-        if holds and starts and ends:
+        if (
+            holds
+            and _may_be(after.first_line, before.first_line, hunks)
+            and _may_be(after.last_line, before.last_line, hunks)
+        ):
             return before, after
+    if not is_hunk:
+        return _why(
+            new, [edit.new if len(edit.new) else LineRange(edit.new.last_line, edit.new.first_line) for edit in fix]
+        )
+    (hunk,) = hunks
     return _why_none(new, LineRange(hunk.new_start, max(hunk.new_start, hunk.new_start + hunk.new_lines - 1)))
+
+
+def _may_be(new_line: int, old_line: int, hunks: Sequence[Hunk]) -> bool:
+    """Whether the border of a function can have moved from one line to the other.
+
+    Lines around the hunks are the same, so there it has to be where it was.
+    """
+    growth = 0
+    for hunk in hunks:
+        if hunk.old_start <= old_line < hunk.old_start + hunk.old_lines:
+            return _in_new(hunk, new_line)
+        if hunk.old_start + hunk.old_lines <= old_line:
+            growth += hunk.new_lines - hunk.old_lines
+    return new_line == old_line + growth
+
+
+def _why(outline: Outline, places: Sequence[LineRange]) -> str:
+    """Why these places do not lie in one function."""
+    around = [function_at(outline.functions, place.first_line, place.last_line) for place in places]
+    if len({function for function in around if function is not None}) > 1:
+        return "multi_function"
+    lost = [place for place, function in zip(places, around, strict=True) if function is None]
+    return max((_why_none(outline, place) for place in lost), key="function_unparsed".__eq__, default="not_in_function")
+
+
+def _is_format_only(pre: bytes, post: bytes, file: DiffFile) -> bool:
+    return strip_comments_and_space(pre, file.old_path) == strip_comments_and_space(post, file.new_path)
+
+
+def _is_twin(pre: bytes, post: bytes, deleted: Sequence[int], added: Sequence[int]) -> bool:
+    """Whether the two functions are the same but for these lines."""
+    gone, new = set(deleted), set(added)
+    kept = [line for number, line in enumerate(split_lines(pre), 1) if number not in gone]
+    return kept == [line for number, line in enumerate(split_lines(post), 1) if number not in new]
+
+
+def _each(lines: LineRange) -> range:
+    return range(lines.first_line, lines.last_line + 1)
+
+
+def _within(function: LineRange, lines: Iterable[int]) -> tuple[int, ...]:
+    """Those of the file's lines that lie in the function, counted from its first line."""
+    first = function.first_line
+    return tuple(line - first + 1 for line in lines if first <= line <= function.last_line)
+
+
+def _touches(hunk: Hunk, function: LineRange) -> bool:
+    return any(
+        edit.place.first_line <= function.last_line and function.first_line <= edit.place.last_line
+        for edit in fixes.edits([hunk])
+    )
 
 
 def _in_new(hunk: Hunk, line: int) -> bool:

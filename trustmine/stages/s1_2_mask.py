@@ -2,37 +2,40 @@
 
 The conversation of s0_3 goes on: after message, patch and `yes` the model
 sees the function before the fix with line numbers, and the numbers of the
-lines that the fix deletes. It answers with line ranges of whole statements.
+lines that the fix deletes, or at which it inserts others. It answers with line ranges of whole statements.
 So a block is exact text of the function, never a paraphrase, and what stays
 around `<MASK_n>` is readable code.
 
 A function in which the parser finds no statement on lines of its own offers
-nothing to choose from: `no_statement`, and the model is not asked. Masks that
+nothing to choose from: `no_statement`, and the model is not asked; nor for a
+function that holds something like `<MASK_1>` itself: `holds_mask`. Masks that
 miss the fix or leave no statement of the function are kept for people to look
 at.
 """
 
-from trustmine import masking, samples
+from trustmine import counted, masking, samples
 from trustmine.lines import cut_lines
-from trustmine.records import Advance, Commit, Diff, FunctionPair, Mask, MaskedFunction, Reject
-from trustmine.stages import line_ranges
+from trustmine.records import Advance, Commit, FunctionPair, Mask, MaskedFunction, Reject
+from trustmine.stages import line_ranges, shown
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s1_2", "s1_1"
 VERSION = 1
 KIND = "llm"
-SETTINGS = ("max_masks",)
+SETTINGS = ("max_masks", *counted.SETTINGS)
 PROMPTS = ("s0_3_classify", "s1_2_mask")
-REASONS = ("no_statement", "no_block", "mask_misses_fix", "mask_whole_function")
+REASONS = ("holds_mask", "no_statement", "no_block", "mask_misses_fix", "mask_whole_function")
 
 
 def run(commit: Commit, ctx: Context) -> Asking:
     """Asks once; the masks in the order of the text."""
     function = ctx.facts.one(FunctionPair, commit)
+    if masking.holds_mask(function.pre_text) or masking.holds_mask(function.post_text):
+        return Reject("holds_mask")
     allowed = line_ranges.allowed(function)
     if not allowed:
         return Reject("no_statement")
-    patch = ctx.facts.one(Diff, commit).patch
+    patch = shown.patch(commit, ctx)
     assert patch is not None, "s0_2 lets no patch through that is too large to keep"
     judged = ctx.prompts.get("s0_3_classify").request(message=commit.message, patch=patch)
     completion = yield ctx.prompts.get("s1_2_mask").request(
@@ -40,7 +43,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
         grammar=line_ranges.grammar(allowed, ctx.settings.max_masks),
         function=samples.one_line(function.name),
         numbered=samples.numbered(function.pre_text),
-        deleted=line_ranges.spelled(function.deleted_lines),
+        fix=_fix(function),
         max_masks=str(ctx.settings.max_masks),
         max_tokens=ctx.settings.max_masks * line_ranges.TOKENS_PER_RANGE,
         temperature=ctx.settings.temperature,
@@ -62,7 +65,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     n_covered = sum(mask.n_fix_lines for mask in masks)
     masked = MaskedFunction(
         masked_pre=masking.mask(function.pre_text, named),
-        n_fix_lines_missed=len(function.deleted_lines) - n_covered,
+        n_fix_lines_missed=len(function.fix_lines) - n_covered,
         request_hash=completion.request_hash,
     )
     if n_covered == 0:
@@ -71,3 +74,15 @@ def run(commit: Commit, ctx: Context) -> Asking:
     if all(any(lines.first_line <= line <= lines.last_line for lines in named) for line in ends):
         return Reject("mask_whole_function", (*masks, masked))
     return Advance((*masks, masked))
+
+
+def _fix(function: FunctionPair) -> str:
+    """Where the change is, in the words of the prompt."""
+    deleted = [line for line in function.fix_lines if line in function.deleted_lines]
+    inserted = [line for line in function.fix_lines if line not in function.deleted_lines]
+    parts = []
+    if deleted or not inserted:
+        parts.append(f"Lines that the change deletes or rewrites: {line_ranges.spelled(deleted)}")
+    if inserted:
+        parts.append(f"Lines at which the change inserts what was missing: {line_ranges.spelled(inserted)}")
+    return "\n".join(parts)

@@ -1,14 +1,15 @@
 """s2_0: the mask in both versions of the function, and the names there that it does not define.
 
 Keeps functions with exactly one mask. The post-image is masked where the
-masked lines of the pre-image went. Undefined elements are the names that the
+masked lines of the pre-image went; where a comment would be cut in two, all of
+it belongs to the region. Undefined elements are the names that the
 masked block, its fixed counterpart or the statements next to it use and the
 function does not define: callees, macros, types, globals, members.
 """
 
 from collections.abc import Iterable
 
-from trustmine import masking, text
+from trustmine import cparse, masking, text
 from trustmine.cparse import LineRange, names, neighbours
 from trustmine.lines import cut_lines
 from trustmine.records import (
@@ -43,6 +44,7 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     fixed = masking.post_region(
         function.pre_text, function.post_text, masked, function.deleted_lines, function.added_lines
     )
+    fixed = cparse.widen(text.encode(function.post_text, function.encoding), fixed, function.path)
     indentation = masking.indentation_of(function.pre_text, mask.first_line)
     merged = MergedMask(
         masked_post=masking.mask(function.post_text, [fixed], indentation),

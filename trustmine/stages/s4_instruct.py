@@ -25,13 +25,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from trustmine import cnames, samples, wording
+from trustmine import cnames, counted, samples, wording
+from trustmine.keywords import OFFICIAL
 from trustmine.prompts import fenced
 from trustmine.records import (
     Advance,
     Commit,
     ContextItem,
-    Diff,
     DiffFile,
     Element,
     Explanation,
@@ -45,12 +45,13 @@ from trustmine.records import (
     Verdict,
 )
 from trustmine.samples import Sample
+from trustmine.stages import shown
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s4", "s3_2"
 VERSION = 1
 KIND = "cpu"
-SETTINGS = ("cutoff", "taught_segments")
+SETTINGS = ("cutoff", "taught_segments", *counted.SETTINGS)
 PROMPTS = ()
 REASONS = ()
 
@@ -254,10 +255,10 @@ def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
     if commit.commit_time_s >= midnight.timestamp():
         return ()
     verdict = ctx.facts.one(Verdict, commit)
-    patch = ctx.facts.one(Diff, commit).patch
+    patch = shown.patch(commit, ctx)
     assert patch is not None, "s0_2 lets no patch through that is too large to keep"
-    files = ctx.facts.all(DiffFile, commit)
-    identifiers = ctx.facts.all(Identifier, commit)
+    files = counted.files(ctx.facts.all(DiffFile, commit), ctx.settings)
+    identifiers = [one for one in ctx.facts.all(Identifier, commit) if one.kind in OFFICIAL]
     reasons = ["message and patch alone leave both answers open"]
     meta: dict[str, object] = {"reason": "undecided", "rationale": verdict.rationale, "p_fix": verdict.p_fix}
     if verdict.p_fix is not None:
