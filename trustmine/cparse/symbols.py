@@ -1,8 +1,10 @@
 """What a file defines or declares outside of its functions' bodies."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 
 from tree_sitter import Node
 
@@ -10,9 +12,24 @@ from trustmine.cparse.functions import outline_of
 from trustmine.cparse.lexis import Lexis, is_cpp
 from trustmine.cparse.tree import Parsed, TooComplex, fields, parse
 
+# Raised when the same file would give other symbols; the grammars' versions count as well.
+VERSION = 1
+PARSER = f"{VERSION} c {metadata.version('tree-sitter-c')} cpp {metadata.version('tree-sitter-cpp')}"
+# Larger files are data. The largest of curl, vim and gpac has 2 MB, the amalgamation of SQLite 9 MB.
+MAX_BYTES = 16_000_000
+
 _MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*)")
 _INCLUDE = re.compile(rb"(?:#|%:)[ \t]*include[ \t]*(?:\"([^\"\n]+)\"|<([^>\n]+)>)")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
+_BRACE = re.compile(rb"[{};]")
+_ATTRIBUTE = re.compile(
+    rb"\b(?:__attribute__|__declspec|alignas|_Alignas)\s*\((?:[^()]|\([^()]*\))*+\)|\[\[[^][]*+\]\]"
+)
+# name(...), perhaps with words like const or noexcept or a macro after it.
+_HEAD = re.compile(rb"[\w>~]\s*\([^{};]*\)[\w\s]*\Z")
+_TYPE_WORD = re.compile(rb"\b(?:struct|union|enum|class|namespace)\b")
+# The type that a function returns: two names at least before the parameters.
+_TYPED_HEAD = re.compile(rb"(?:struct|union|enum|class)\s+\w+[\s*&]+[\w\s*&:~]*\w\s*\(")
 _TYPES = {
     "struct_specifier": "struct",
     "class_specifier": "struct",
@@ -32,31 +49,115 @@ class Symbol:
     is_declaration_only: bool  # a prototype, an extern variable, `struct foo;`
 
 
-def symbols(source: bytes, path: str) -> tuple[Symbol, ...]:
-    """Functions, variables, types, macros, enumerators and members, in the order of the text.
+@dataclass(frozen=True, slots=True)
+class FileSymbols:
+    """What a file defines, declares and includes."""
+
+    symbols: tuple[Symbol, ...]  # in the order of the text
+    includes: tuple[str, ...]  # the paths that #include lines name, in their order, each once
+    loss: str | None  # why there are fewer symbols than the file may have: too_large, too_complex
+
+
+def grammar(path: str) -> str:
+    """How a file of this name is read: c, cpp, or h, which is C unless C++ reads it with fewer errors."""
+    return "cpp" if is_cpp(path) else "c" if path.lower().endswith(".c") else "h"
+
+
+def file_symbols(source: bytes, grammar: str) -> FileSymbols:
+    """Functions, variables, types, macros, enumerators and members; and what is included.
 
     A C++ class counts as a struct. Looks into every branch of every #if.
-    Empty if the file cannot be parsed in bounds. Never raises.
+    Nothing but macros if the file cannot be parsed in bounds. Never raises.
     """
+    if len(source) > MAX_BYTES:
+        return FileSymbols((), (), "too_large")
+    whole = Lexis(source, grammar == "cpp")
+    found = set(_macros(whole))
+    loss = None
     try:
-        configurations = tuple(parse(source, path))
+        found |= _parsed(_without_bodies(whole), f"x.{grammar}")
     except TooComplex:
-        return ()
+        loss = "too_complex"
+    in_order = sorted(found, key=lambda s: (s.first_line, s.last_line, s.kind, s.name))
+    return FileSymbols(tuple(in_order), _includes(whole), loss)
+
+
+def symbols(source: bytes, path: str) -> tuple[Symbol, ...]:
+    """The symbols of a file of this name; see `file_symbols`."""
+    return file_symbols(source, grammar(path)).symbols
+
+
+def includes(source: bytes, path: str) -> tuple[str, ...]:
+    """The paths that #include lines name, in their order, each once."""
+    return _includes(Lexis(source, is_cpp(path)))
+
+
+def _includes(lexis: Lexis) -> tuple[str, ...]:
+    found = (_INCLUDE.search(lexis.source, d.start, d.end) for d in lexis.directives if d.word == b"include")
+    return tuple(dict.fromkeys((match[1] or match[2]).decode("utf-8", "replace") for match in found if match))
+
+
+def _parsed(source: bytes, path: str) -> set[Symbol]:
+    configurations = tuple(parse(source, path))
     usual = configurations[0]
-    found: set[Symbol] = set(_macros(usual.lexis))
+    found: set[Symbol] = set()
     for function in outline_of(configurations).functions:
         name = function.name.rpartition("::")[2]
         found.add(Symbol(name, "function", function.first_line, function.last_line, False))
     for parsed in configurations:
         found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}
-    return tuple(sorted(found, key=lambda s: (s.first_line, s.last_line, s.kind, s.name)))
+    return found
 
 
-def includes(source: bytes, path: str) -> tuple[str, ...]:
-    """The paths that #include lines name, in their order, each once."""
-    lexis = Lexis(source, is_cpp(path), is_fragment=True)
-    found = (_INCLUDE.search(source, d.start, d.end) for d in lexis.directives if d.word == b"include")
-    return tuple(dict.fromkeys((match[1] or match[2]).decode("utf-8", "replace") for match in found if match))
+def _without_bodies(lexis: Lexis) -> bytes:
+    """The source with nothing but newlines in the bodies of its functions; whole where braces do not balance.
+
+    Nothing in a body is a symbol, yet bodies are most of a file: to the parser, to the walk over the tree, and in
+    the number of configurations that their #ifs make. It also keeps what is odd in a body from hiding what follows.
+    """
+    text, _ = next(lexis.configurations())
+    keep: list[bytes] = []
+    depth, body, begin, kept_to = 0, -1, 0, 0
+    for match in _BRACE.finditer(text):
+        at, brace = match.start(), match[0]
+        if brace == b"{":
+            if body < 0 and _opens_body(text[begin:at], text[begin - 1 : begin]):
+                body, opening = depth, at
+            depth += 1
+        elif brace == b"}":
+            depth -= 1
+            if depth < 0:
+                return lexis.source
+            if depth == body:
+                if _holds_whole_conditionals(lexis, opening, at):
+                    keep += (lexis.source[kept_to : opening + 1], b"\n" * lexis.source.count(b"\n", opening, at))
+                    kept_to = at
+                body = -1
+        begin = at + 1
+    return lexis.source if depth else b"".join((*keep, lexis.source[kept_to:]))
+
+
+def _opens_body(head: bytes, before: bytes) -> bool:
+    """Whether a brace after this text, which follows `before`, opens a function's body: rather no than yes."""
+    head = _ATTRIBUTE.sub(b" ", head).strip()
+    if not head:
+        return before == b";"  # after the parameters in the style of K&R
+    if b"=" in head or _HEAD.search(head) is None:
+        return False
+    last = _TYPE_WORD.search(head)
+    return last is None or _TYPED_HEAD.match(head, last.start()) is not None
+
+
+def _holds_whole_conditionals(lexis: Lexis, start: int, end: int) -> bool:
+    depth = 0
+    directives = lexis.directives
+    for directive in directives[bisect_left(directives, start, key=lambda d: d.start) :]:
+        if directive.start >= end:
+            break
+        depth += directive.word.startswith(b"if") - (directive.word == b"endif")
+        if depth < 0 or (depth == 0 and directive.word.startswith(b"el")):
+            return False
+    return depth == 0
 
 
 def _macros(lexis: Lexis) -> Iterator[Symbol]:
