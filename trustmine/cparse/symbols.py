@@ -1,7 +1,6 @@
 """What a file defines or declares outside of its functions' bodies."""
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -10,6 +9,7 @@ from tree_sitter import Node
 
 from trustmine.cparse.functions import outline_of
 from trustmine.cparse.lexis import Lexis, is_cpp
+from trustmine.cparse.outside import declarations
 from trustmine.cparse.tree import Parsed, TooComplex, fields, parse
 
 # Raised when the same file would give other symbols; the grammars' versions count as well.
@@ -18,18 +18,15 @@ PARSER = f"{VERSION} c {metadata.version('tree-sitter-c')} cpp {metadata.version
 # Larger files are data. The largest of curl, vim and gpac has 2 MB, the amalgamation of SQLite 9 MB.
 MAX_BYTES = 16_000_000
 
-_MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*)")
+# A name with a dollar, of VMS, is no name of C.
+_MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*+)(?!\$)")
 _INCLUDE = re.compile(rb"(?:#|%:)[ \t]*include[ \t]*(?:\"([^\"\n]+)\"|<([^>\n]+)>)")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
-_BRACE = re.compile(rb"[{};]")
-_ATTRIBUTE = re.compile(
-    rb"\b(?:__attribute__|__declspec|alignas|_Alignas)\s*\((?:[^()]|\([^()]*\))*+\)|\[\[[^][]*+\]\]"
+# What the parser may take for a name where it went astray. `_` stands for an enumerator that a macro makes.
+_NO_NAMES = frozenset(
+    b"_ const volatile struct union enum class static extern inline typedef unsigned signed void int char long short "
+    b"float double return if else for while do switch case default goto break continue sizeof".split()
 )
-# name(...), perhaps with words like const or noexcept or a macro after it.
-_HEAD = re.compile(rb"[\w>~]\s*\([^{};]*\)[\w\s]*\Z")
-_TYPE_WORD = re.compile(rb"\b(?:struct|union|enum|class|namespace)\b")
-# The type that a function returns: two names at least before the parameters.
-_TYPED_HEAD = re.compile(rb"(?:struct|union|enum|class)\s+\w+[\s*&]+[\w\s*&:~]*\w\s*\(")
 _TYPES = {
     "struct_specifier": "struct",
     "class_specifier": "struct",
@@ -75,7 +72,7 @@ def file_symbols(source: bytes, grammar: str) -> FileSymbols:
     found = set(_macros(whole))
     loss = None
     try:
-        found |= _parsed(_without_bodies(whole), f"x.{grammar}")
+        found |= _parsed(declarations(whole, grammar == "cpp"), f"x.{grammar}")
     except TooComplex:
         loss = "too_complex"
     in_order = sorted(found, key=lambda s: (s.first_line, s.last_line, s.kind, s.name))
@@ -103,61 +100,16 @@ def _parsed(source: bytes, path: str) -> set[Symbol]:
     found: set[Symbol] = set()
     for function in outline_of(configurations).functions:
         name = function.name.rpartition("::")[2]
-        found.add(Symbol(name, "function", function.first_line, function.last_line, False))
+        if not _is_macro(name, source[function.start_byte : function.end_byte]):
+            found.add(Symbol(name, "function", function.first_line, function.last_line, False))
     for parsed in configurations:
         found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}
     return found
 
 
-def _without_bodies(lexis: Lexis) -> bytes:
-    """The source with nothing but newlines in the bodies of its functions; whole where braces do not balance.
-
-    Nothing in a body is a symbol, yet bodies are most of a file: to the parser, to the walk over the tree, and in
-    the number of configurations that their #ifs make. It also keeps what is odd in a body from hiding what follows.
-    """
-    text, _ = next(lexis.configurations())
-    keep: list[bytes] = []
-    depth, body, begin, kept_to = 0, -1, 0, 0
-    for match in _BRACE.finditer(text):
-        at, brace = match.start(), match[0]
-        if brace == b"{":
-            if body < 0 and _opens_body(text[begin:at], text[begin - 1 : begin]):
-                body, opening = depth, at
-            depth += 1
-        elif brace == b"}":
-            depth -= 1
-            if depth < 0:
-                return lexis.source
-            if depth == body:
-                if _holds_whole_conditionals(lexis, opening, at):
-                    keep += (lexis.source[kept_to : opening + 1], b"\n" * lexis.source.count(b"\n", opening, at))
-                    kept_to = at
-                body = -1
-        begin = at + 1
-    return lexis.source if depth else b"".join((*keep, lexis.source[kept_to:]))
-
-
-def _opens_body(head: bytes, before: bytes) -> bool:
-    """Whether a brace after this text, which follows `before`, opens a function's body: rather no than yes."""
-    head = _ATTRIBUTE.sub(b" ", head).strip()
-    if not head:
-        return before == b";"  # after the parameters in the style of K&R
-    if b"=" in head or _HEAD.search(head) is None:
-        return False
-    last = _TYPE_WORD.search(head)
-    return last is None or _TYPED_HEAD.match(head, last.start()) is not None
-
-
-def _holds_whole_conditionals(lexis: Lexis, start: int, end: int) -> bool:
-    depth = 0
-    directives = lexis.directives
-    for directive in directives[bisect_left(directives, start, key=lambda d: d.start) :]:
-        if directive.start >= end:
-            break
-        depth += directive.word.startswith(b"if") - (directive.word == b"endif")
-        if depth < 0 or (depth == 0 and directive.word.startswith(b"el")):
-            return False
-    return depth == 0
+def _is_macro(name: str, text: bytes) -> bool:
+    """Whether this is `DEFINE_TYPE(x) { }`: a macro that makes a signature, so that the function has another name."""
+    return name.isupper() and text.removeprefix(b"static").lstrip().startswith(name.encode())
 
 
 def _macros(lexis: Lexis) -> Iterator[Symbol]:
@@ -173,7 +125,7 @@ def _declared(parsed: Parsed, source: bytes) -> Iterator[tuple[int, Symbol]]:
 
     def symbol(name: Node, kind: str, whole: Node, is_declaration_only: bool = False) -> Iterator[tuple[int, Symbol]]:
         match = _WORD.fullmatch(source, name.start_byte, name.end_byte)
-        if match is not None:
+        if match is not None and match[0] not in _NO_NAMES:
             first, last = whole.start_point.row + 1, whole.end_point.row + 1
             yield name.start_byte, Symbol(match[0].decode(), kind, first, last, is_declaration_only)
 
@@ -237,7 +189,9 @@ def _declarator(node: Node) -> tuple[Node | None, bool]:
         if inner is None:
             inner = next((c for c in at.named_children if c.type.endswith(("declarator", "identifier"))), None)
         at = inner
-    return (at if at is not None and at.type.endswith("identifier") else None), is_function
+    # `typedef unsigned char uint8_t;`: the grammar knows some names as types of its own.
+    is_name = at is not None and at.type.endswith(("identifier", "primitive_type"))
+    return (at if is_name else None), is_function
 
 
 def _is_in(byte: int, spans: tuple[tuple[int, int], ...]) -> bool:
