@@ -18,7 +18,7 @@ from trustmine.trees import Repo, SharedFacts, TreeIndex, is_c
 _TYPES = ("struct", "union", "enum", "typedef")
 # What a name may turn out to be, given how it is used. A use like a variable
 # or a macro may be an enumerator; a call may go through a variable or a macro.
-_KINDS = {
+KINDS = {
     "function": ("function", "macro", "variable", "typedef", "struct"),
     "macro": ("macro", "constant", "function", "variable"),
     "type": (*_TYPES, "macro"),
@@ -69,7 +69,7 @@ class DefinitionFinder:
         thought to be. Empty if the parser finds none. Raises what the
         repository raises for objects it lacks.
         """
-        kinds = _KINDS.get(kind_hint, ())
+        kinds = KINDS.get(kind_hint, ())
         if pre_image is not self._own[1]:
             self._own = (self._repo.blob_oid(pre_image), pre_image)
         oid = self._own[0]

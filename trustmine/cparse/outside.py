@@ -37,6 +37,18 @@ _BEFORE = re.compile(
     rb"(?:\A|(?<=[;{}]))\s*(?P<macro>" + _CAPS + rb"(?:\s*" + _CALL + rb")?)(?=\s+(?:" + _KEYWORD
     + rb"|(?!" + _KEYWORD + rb")\w+(?:\s+|\s*\*[\s*]*)[A-Za-z_]\w*\s*[(;=,\[]))"
 )  # fmt: skip
+# Some that need no semicolon, each on a line of its own: `DEFINE_TYPE(a, b)`.
+_ALONE = re.compile(
+    rb"(?:\A|(?<=[;{}]))\s*(?P<macro>(?:^" + _CAPS + rb"[ \t]*" + _CALL + rb"[ \t\r]*\n\s*)++)(?=[A-Za-z_])",
+    re.MULTILINE,
+)
+# `static __exception int f(void);`
+_BETWEEN = re.compile(
+    rb"\b(?:static|extern|inline)\s+(?P<macro>(?!" + _KEYWORD + rb")\w+)"
+    rb"(?=\s+(?:struct|union|enum|unsigned|signed|void|int|char|long|short|float|double|bool)\b)"
+)
+# `f(int *p UNUSED)`
+_UNUSED = re.compile(rb"\w[\s*]+\w+\s+(?P<macro>" + _CAPS + rb")(?=\s*[,)])")
 # One on a line of its own in a struct, before a pointer to a function or as the last thing.
 _IN_STRUCT = re.compile(
     rb"(?<=[;{}])\s*(?P<macro>" + _CAPS + rb"(?:[ \t]*" + _CALL + rb")?)[ \t\r]*\n(?=\s*(?:\}|\w+[\s*]+[\w(]))"
@@ -108,11 +120,12 @@ def _plain(lexis: Lexis, parameters: dict[bytes, int], cpp: bool) -> bytes:
                 for match in _MEMBER.finditer(b";" + body):
                     put(start + match.start("macro") - 1, start + match.end("open") - 1, b"int")
                     put(start + match.start("close") - 1, start + match.end("close") - 1)
+    for rule in (_ALONE, _BETWEEN, _UNUSED, _POINTED):
+        for match in rule.finditer(bytes(shown)):
+            put(*match.span("macro"))
     for match in _PROTOTYPE.finditer(bytes(shown)):
         put(*match.span("macro"))
         put(*match.span("close"))
-    for match in _POINTED.finditer(bytes(shown)):
-        put(*match.span("macro"))
     for match in _AFTER.finditer(bytes(shown)):
         put(*match.span("init" if match["macro"] is None else "macro"))
     for match in _BEFORE.finditer(bytes(shown)):
