@@ -59,8 +59,8 @@ class DefinitionFinder:
     def __init__(self, repo: Repo, facts: SharedFacts | None = None) -> None:
         self._repo = repo
         self._index = TreeIndex(repo, facts)
-        self._own = ("", b"")  # blob and content of the file last asked about
-        self._headers_of: tuple[tuple[str, str, int], dict[str, int]] = (("", "", 0), {})
+        self._own: tuple[str, bytes] | None = None  # blob and content of the file last asked about
+        self._headers_of: tuple[tuple[str, str, str], dict[str, int]] = (("", "", ""), {})
 
     def find(self, name: str, kind_hint: str, path: str, commit_sha: str, pre_image: bytes, limit: int) -> Found:
         """Candidates for the definition of a name used in `path`: the nearest `limit`, and how many there are.
@@ -69,16 +69,16 @@ class DefinitionFinder:
         thought to be. Empty if the parser finds none. Raises what the
         repository raises for objects it lacks.
         """
+        self._index.move_to(commit_sha)
         kinds = KINDS.get(kind_hint, ())
-        if pre_image is not self._own[1]:
+        if self._own is None or pre_image is not self._own[1]:
             self._own = (self._repo.blob_oid(pre_image), pre_image)
         oid = self._own[0]
         blob = self._index.take(oid, grammar(path), pre_image)
         own = [(path, oid, symbol) for symbol in self._index.in_blob(name, blob) if symbol.kind in kinds]
         if definitions := _definitions(own):
             return self._found(definitions, limit)
-        self._index.move_to(commit_sha)
-        headers = self._headers(path, commit_sha, blob)
+        headers = self._headers(path, commit_sha, oid, blob)
         elsewhere = [place for place in self._index.in_tree(name) if place[0] != path and place[2].kind in kinds]
         included = sorted((place for place in elsewhere if place[0] in headers), key=lambda place: headers[place[0]])
         others = {place[0] for place in elsewhere if place[0] not in headers and is_c(place[0])}
@@ -99,7 +99,7 @@ class DefinitionFinder:
 
     def _cut(self, place: _Place) -> Definition:
         path, oid, symbol = place
-        source = self._own[1] if oid == self._own[0] else self._repo.blob(oid)
+        source = self._own[1] if self._own is not None and oid == self._own[0] else self._repo.blob(oid)
         return Definition(
             path=path,
             first_line=symbol.first_line,
@@ -109,9 +109,9 @@ class DefinitionFinder:
             is_declaration_only=symbol.is_declaration_only,
         )
 
-    def _headers(self, path: str, commit_sha: str, blob: int) -> dict[str, int]:
+    def _headers(self, path: str, commit_sha: str, oid: str, blob: int) -> dict[str, int]:
         """Files of the tree that a file includes, breadth first, numbered."""
-        key = (commit_sha, path, blob)
+        key = (commit_sha, path, oid)
         if self._headers_of[0] == key:
             return self._headers_of[1]
         found: dict[str, int] = {}

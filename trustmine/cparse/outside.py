@@ -18,12 +18,13 @@ _ATTRIBUTE = re.compile(
     rb"\b(?:__attribute__|__declspec|alignas|_Alignas)\s*\((?:[^()]|\((?:[^()]|\([^()]*\))*+\))*+\)|\[\[[^][]*+\]\]"
 )
 # name(...), perhaps with words like const or noexcept or a macro after it.
-_HEAD = re.compile(rb"[\w>~]\s*\([^{};]*\)[\w\s]*\Z")
+_PARAMETERS = re.compile(rb"[\w>~]\s*\(")
+_AFTER_PARAMETERS = re.compile(rb"\)[\w\s]*\Z")
 _TYPE_WORD = re.compile(rb"\b(?:struct|union|enum|class|namespace)\b")
 # The type that a function returns: two names at least before the parameters.
-_TYPED_HEAD = re.compile(rb"(?:struct|union|enum|class)\s+\w+[\s*&]+[\w\s*&:~]*\w\s*\(")
+_TYPED_HEAD = re.compile(rb"(?:struct|union|enum|class)\s++\w++[\s*&]++[\w\s*&:~]*\w\s*\(")
 
-_AGGREGATE = re.compile(rb"\b(struct|union|enum|class)\b[^(){};=]*\Z")
+_AGGREGATE = re.compile(rb"\b(struct|union|enum|class)\b|[()=]")
 
 _CAPS = rb"\b[A-Z_][A-Z0-9_]+\b"
 _CALL = rb"\((?:[^();{}]|\((?:[^();{}]|\([^();{}]*+\))*+\))*+\)"
@@ -37,6 +38,10 @@ _BEFORE = re.compile(
     rb"(?:\A|(?<=[;{}]))\s*(?P<macro>" + _CAPS + rb"(?:\s*" + _CALL + rb")?)(?=\s+(?:" + _KEYWORD
     + rb"|(?!" + _KEYWORD + rb")\w+(?:\s+|\s*\*[\s*]*)[A-Za-z_]\w*\s*[(;=,\[]))"
 )  # fmt: skip
+# `class LIB_API K : public B {`
+_IN_HEAD = re.compile(
+    rb"\b(?:struct|union|enum|class)\s+(?P<macro>" + _CAPS + rb")(?=\s+[A-Za-z_][\w:<>]*\s*(?:[:{]|final\b))"
+)
 # Some that need no semicolon, each on a line of its own: `DEFINE_TYPE(a, b)`.
 _ALONE = re.compile(
     rb"(?:\A|(?<=[;{}]))\s*(?P<macro>(?:^" + _CAPS + rb"[ \t]*" + _CALL + rb"[ \t\r]*\n\s*)++)(?=[A-Za-z_])",
@@ -49,14 +54,14 @@ _BETWEEN = re.compile(
 )
 # `f(int *p UNUSED)`
 _UNUSED = re.compile(rb"\w[\s*]+\w+\s+(?P<macro>" + _CAPS + rb")(?=\s*[,)])")
-# One on a line of its own in a struct, before a pointer to a function or as the last thing.
+# Those on lines of their own in a struct, before a member or as the last thing.
 _IN_STRUCT = re.compile(
-    rb"(?<=[;{}])\s*(?P<macro>" + _CAPS + rb"(?:[ \t]*" + _CALL + rb")?)[ \t\r]*\n(?=\s*(?:\}|\w+[\s*]+[\w(]))"
+    rb"(?<=[;{}])\s*(?P<macro>(?:" + _CAPS + rb"(?:[ \t]*" + _CALL + rb")?[ \t\r]*\n\s*)+)(?=\}|\w+[\s*]+[\w(])"
 )
 # After the type: `int ZEXPORT f(void);`, `(APIENTRY *f)(void)`.
 _CALLING = re.compile(
     rb"(?P<word>\b\w+)[\s*]+(?P<macro>" + _CAPS + rb"(?:\s*" + _CALL + rb")?)"
-    rb"\s+\**[A-Za-z_]\w*\s*\([^;{}=]*\)\s*(?=[;{])"
+    rb"\s+\**[A-Za-z_]\w*\s*\([^;{}=]{0,2000}\)\s*(?=[;{])"
 )  # fmt: skip
 _POINTED = re.compile(rb"\(\s*(?P<macro>" + _CAPS + rb")\s*\*\s*\w+\s*\)\s*\(")
 # After the declarator: `f(void) PRINTF(1, 2);`, `e[] INIT(= "x");`, `int n INIT(= 0);`.
@@ -66,7 +71,7 @@ _AFTER = re.compile(
     rb"(?=\s*;|\s+" + _CAPS + rb")"
 )  # fmt: skip
 # `int f OF((int a));`
-_PROTOTYPE = re.compile(rb"(?<=\w)\s+(?P<macro>" + _CAPS + rb"\s*\()\([^;{}]*\)\s*(?P<close>\))(?=\s*;)")
+_PROTOTYPE = re.compile(rb"(?<=\w)\s+(?P<macro>" + _CAPS + rb"\s*\()\([^;{}]{0,2000}\)\s*(?P<close>\))(?=\s*;)")
 # `BIT(name);` in a struct.
 _MEMBER = re.compile(
     rb"(?<=[;{}])\s*(?P<macro>[A-Z][A-Z0-9_]{2,})\s*(?P<open>\()\s*[A-Za-z_]\w*\s*(?P<close>\))(?=\s*;)"
@@ -77,6 +82,7 @@ _ELEMENT = re.compile(rb"(?:\A|(?<=[{,]))\s*([A-Za-z_]\w*)\s*(" + _CALL + rb")")
 _ARGUMENT = re.compile(rb"(?:[^(),]|" + _CALL + rb")++")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _FUNCTION_MACRO = re.compile(rb"\s*(?:#|%:)\s*define\s+(\w+)\(([^()]*)\)(?:\s|\\\n)*(\w+)(?!\s*##|\w)")
+_STRUCTS = (b"struct", b"union")
 # Words that stand before a type, so that capitals after one of them may be the type.
 _QUALIFIERS = frozenset(
     b"static extern inline const volatile register typedef struct union enum class return else".split()
@@ -99,10 +105,14 @@ def _plain(lexis: Lexis, parameters: dict[bytes, int], cpp: bool) -> bytes:
         for at in (out, shown):
             at[start:end] = text + blank(bytes(at[start + len(text) : end]))
 
+    for match in _ATTRIBUTE.finditer(bytes(shown)):
+        put(*match.span())
+    for match in _IN_HEAD.finditer(bytes(shown)):
+        put(*match.span("macro"))
     aggregates = list(_aggregates(bytes(shown)))
     for start, end, word in aggregates:
         body = bytes(shown[start:end])
-        if word == b"enum":
+        if word == b"enum" and b"{" not in body:
             for match in _MARKED.finditer(body + b"}"):
                 put(start + match.start("macro"), start + match.end("macro"))
             body = bytes(shown[start:end])
@@ -111,11 +121,10 @@ def _plain(lexis: Lexis, parameters: dict[bytes, int], cpp: bool) -> bytes:
                 name = body[first:last] or b"_"
                 put(start + element.start(1), start + element.end(2))
                 put(start + first, start + first + len(name), name)
-        elif word in (b"struct", b"union"):
-            for _ in range(3):  # macros that follow each other
-                for match in _IN_STRUCT.finditer(b";" + body + b"}"):
-                    put(start + match.start("macro") - 1, start + match.end("macro") - 1)
-                body = bytes(shown[start:end])
+        elif word in _STRUCTS:
+            for match in _IN_STRUCT.finditer(b";" + body + b"}"):
+                put(start + match.start("macro") - 1, start + match.end("macro") - 1)
+            body = bytes(shown[start:end])
             if not cpp:
                 for match in _MEMBER.finditer(b";" + body):
                     put(start + match.start("macro") - 1, start + match.end("open") - 1, b"int")
@@ -140,17 +149,21 @@ def _plain(lexis: Lexis, parameters: dict[bytes, int], cpp: bool) -> bytes:
 
 
 def _aggregates(text: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(start, end, word) of what stands in the braces of each struct, union, enum and class."""
+    """(start, end, word) of what stands in the braces of structs, unions and enums; not of structs in structs."""
     stack: list[tuple[int, bytes]] = []
-    begin = 0
+    begin = n_structs = 0
     for match in _BRACE.finditer(text):
         at = match.start()
         if match[0] == b"{":
-            found = _AGGREGATE.search(_ATTRIBUTE.sub(b"", text[begin:at]))
-            stack.append((at + 1, b"" if found is None else found[1]))
+            word = b""
+            for token in _AGGREGATE.finditer(text, begin, at):
+                word = token[1] or b""  # the last one counts, unless a parenthesis or initial value follows
+            n_structs += word in _STRUCTS
+            stack.append((at + 1, word))
         elif match[0] == b"}" and stack:
             start, word = stack.pop()
-            if word:
+            n_structs -= word in _STRUCTS
+            if word == b"enum" or (word in _STRUCTS and n_structs == 0):
                 yield start, at, word
         begin = at + 1
 
@@ -212,7 +225,7 @@ def _opens_body(head: bytes, before: bytes) -> bool:
         return True
     if not head:
         return before == b";"  # after the parameters in the style of K&R
-    if b"=" in head or _HEAD.search(head) is None:
+    if b"=" in head or not (_PARAMETERS.search(head) and _AFTER_PARAMETERS.search(head)):
         return False
     last = _TYPE_WORD.search(head)
     return last is None or _TYPED_HEAD.match(head, last.start()) is not None

@@ -22,6 +22,7 @@ MAX_BYTES = 16_000_000
 _MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*+)(?!\$)")
 _INCLUDE = re.compile(rb"(?:#|%:)[ \t]*include[ \t]*(?:\"([^\"\n]+)\"|<([^>\n]+)>)")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
+_FUNCTION = re.compile(r"~?[A-Za-z_]\w*|operator.*", re.ASCII)
 # What the parser may take for a name where it went astray. `_` stands for an enumerator that a macro makes.
 _NO_NAMES = frozenset(
     b"_ const volatile struct union enum class static extern inline typedef unsigned signed void int char long short "
@@ -100,7 +101,8 @@ def _parsed(source: bytes, path: str) -> set[Symbol]:
     found: set[Symbol] = set()
     for function in outline_of(configurations).functions:
         name = function.name.rpartition("::")[2]
-        if not _is_macro(name, source[function.start_byte : function.end_byte]):
+        is_macro = name == function.name and _is_macro(name, source[function.start_byte : function.end_byte])
+        if _FUNCTION.fullmatch(name) and not is_macro:
             found.add(Symbol(name, "function", function.first_line, function.last_line, False))
     for parsed in configurations:
         found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}
