@@ -7,10 +7,13 @@ an earlier worker has stored (BlobSymbols); what is new, `news` hands out to be
 stored.
 
 All files of a tree are parsed, not only those that hold a name asked for: the
-names that are neither in a file nor in its headers are mostly those of the C
-library (memcpy, size_t), and of 5 such names 9 files in 10 hold at least one,
-so that a filter by words reads every blob and saves few parses. A name that
-is defined nowhere costs no more than others, then.
+names that one function uses and its file does not define stand in a third
+(curl) to nine tenths (gpac) of the tree's files (median of 12 random functions
+each, 2026-11), so that after some rows all of it would be parsed anyway, while
+every row would read every blob to tell. So the first row of a repository costs
+some 6 (curl) to 20 ms (vim) per file, once for all workers if it is stored;
+later rows cost what differs, and a name that is defined nowhere costs no more
+than others.
 """
 
 import json
