@@ -282,6 +282,10 @@ def defined(source: str, path: str = "x.c") -> set[tuple[str, str, int, int, boo
          {("s", "struct", 1, 1, False), ("a", "member", 1, 1, False), ("b", "member", 1, 1, False)}),
         ("int f(a, b)\n  int a;\n  char *b;\n{\n  struct in { int x; } y;\n}\nint g;\n",
          {("f", "function", 1, 6, False), ("g", "variable", 7, 7, False)}),
+        ("    char_u *\nf(string, n)\n    char_u *string;\n    int n UNUSED;\n{\n  x();\n}\n    void\ng(f)\n"
+         "  int (*f)();\n{\n}\n", {("f", "function", 1, 7, False), ("g", "function", 8, 12, False)}),
+        ("char_u *f __ARGS((int a));\nEXTERN iconv_t (*open) __ARGS((int to));\n",
+         {("f", "function", 1, 1, True), ("open", "variable", 2, 2, False)}),
         ("struct __attribute__((packed)) s {\n  int m;\n};\nstruct s *f(void) {\n  int n;\n}\n",
          {("s", "struct", 1, 3, False), ("m", "member", 2, 2, False), ("f", "function", 4, 6, False)}),
         ("DWORD\nf(void)\n{\n}\nstatic DWORD WINAPI g(void *p) {\n}\n",

@@ -20,6 +20,8 @@ _ATTRIBUTE = re.compile(
 # name(...), perhaps with words like const or noexcept or a macro after it.
 _PARAMETERS = re.compile(rb"[\w>~]\s*\(")
 _AFTER_PARAMETERS = re.compile(rb"\)[\w\s]*\Z")
+# f(a, b) before declarations of a and b, in the style of K&R.
+_OLD_STYLE = re.compile(rb"\w\s*\(\s*[A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*+\s*\)(?=\s*[A-Za-z_])")
 _TYPE_WORD = re.compile(rb"\b(?:struct|union|enum|class|namespace)\b")
 # The type that a function returns: two names at least before the parameters.
 _TYPED_HEAD = re.compile(rb"(?:struct|union|enum|class)\s++\w++[\s*&]++[\w\s*&:~]*\w\s*\(")
@@ -36,7 +38,7 @@ _KEYWORD = (
 # `GF_ISOM_BOX` on a line of its own in a struct, `DEPRECATED(1.2) int f(void);`.
 _BEFORE = re.compile(
     rb"(?:\A|(?<=[;{}]))\s*(?P<macro>" + _CAPS + rb"(?:\s*" + _CALL + rb")?)(?=\s+(?:" + _KEYWORD
-    + rb"|(?!" + _KEYWORD + rb")\w+(?:\s+|\s*\*[\s*]*)[A-Za-z_]\w*\s*[(;=,\[]))"
+    + rb"|(?!" + _KEYWORD + rb")\w+(?:\s+|\s*\*[\s*]*)[A-Za-z_]\w*\s*[(;=,\[]|\w+\s*\(\s*\*))"
 )  # fmt: skip
 # `class LIB_API K : public B {`
 _IN_HEAD = re.compile(
@@ -71,7 +73,7 @@ _AFTER = re.compile(
     rb"(?=\s*;|\s+" + _CAPS + rb")"
 )  # fmt: skip
 # `int f OF((int a));`
-_PROTOTYPE = re.compile(rb"(?<=\w)\s+(?P<macro>" + _CAPS + rb"\s*\()\([^;{}]{0,2000}\)\s*(?P<close>\))(?=\s*;)")
+_PROTOTYPE = re.compile(rb"(?<=[\w)])\s+(?P<macro>" + _CAPS + rb"\s*\()\([^;{}]{0,2000}\)\s*(?P<close>\))(?=\s*;)")
 # `BIT(name);` in a struct.
 _MEMBER = re.compile(
     rb"(?<=[;{}])\s*(?P<macro>[A-Z][A-Z0-9_]{2,})\s*(?P<open>\()\s*[A-Za-z_]\w*\s*(?P<close>\))(?=\s*;)"
@@ -198,33 +200,40 @@ def without_bodies(lexis: Lexis) -> bytes:
     """
     text, _ = next(lexis.configurations())
     keep: list[bytes] = []
-    depth, body, begin, kept_to = 0, -1, 0, 0
+    depth, body, begin, kept_to, block = 0, -1, 0, 0, 0
     for match in _BRACE.finditer(text):
         at, brace = match.start(), match[0]
         if brace == b"{":
-            if body < 0 and _opens_body(text[begin:at], text[begin - 1 : begin]):
-                body, opening = depth, at
+            if body < 0 and _opens_body(text[begin:at]):
+                body, opening, head_end = depth, at, at
+            elif body < 0 and text[begin - 1 : begin] == b";" and not text[begin:at].strip():
+                # Declarations of parameters go as well: they would read as variables.
+                head_end = max((m.end() for m in _OLD_STYLE.finditer(text, block, at)), default=-1)
+                if head_end > 0:
+                    body, opening = depth, at
+            block = at + 1
             depth += 1
         elif brace == b"}":
             depth -= 1
             if depth < 0:
                 return lexis.source
             if depth == body:
-                if _holds_whole_conditionals(lexis, opening, at):
-                    keep += (lexis.source[kept_to : opening + 1], b"\n" * lexis.source.count(b"\n", opening, at))
+                if _holds_whole_conditionals(lexis, head_end, at):
+                    n_lines = lexis.source.count(b"\n", head_end, opening)
+                    keep += (lexis.source[kept_to:head_end], b"\n" * n_lines, lexis.source[opening : opening + 1])
+                    keep.append(b"\n" * lexis.source.count(b"\n", opening, at))
                     kept_to = at
                 body = -1
+            block = at + 1
         begin = at + 1
     return lexis.source if depth else b"".join((*keep, lexis.source[kept_to:]))
 
 
-def _opens_body(head: bytes, before: bytes) -> bool:
-    """Whether a brace after this text, which follows `before`, opens a body or initial values: rather no than yes."""
+def _opens_body(head: bytes) -> bool:
+    """Whether a brace after this text opens a body or initial values: rather no than yes."""
     head = _ATTRIBUTE.sub(b" ", head).strip()
     if head.endswith(b"="):
         return True
-    if not head:
-        return before == b";"  # after the parameters in the style of K&R
     if b"=" in head or not (_PARAMETERS.search(head) and _AFTER_PARAMETERS.search(head)):
         return False
     last = _TYPE_WORD.search(head)
