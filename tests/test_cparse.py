@@ -256,6 +256,8 @@ def defined(source: str, path: str = "x.c") -> set[tuple[str, str, int, int, boo
         ("void f(const char *p, ...) PRINTF(1, 2);\nint g(void) MUST_CHECK;\n",
          {("f", "function", 1, 1, True), ("g", "function", 2, 2, True)}),
         ("static int\nf(PyObject *self UNUSED, char *b UNUSED)\n{\n}\n", {("f", "function", 1, 4, False)}),
+        ("struct s {\n  int n UNUSED;\n  unsigned int LONG;\n};\n",
+         {("s", "struct", 1, 4, False), ("n", "member", 2, 2, False), ("LONG", "member", 3, 3, False)}),
         # Alone.
         ("BOX(aaaa)\nBOX(bbbb)\nBOX(cccc)\nstatic struct s {\n  int m;\n} t[] = { 1 };\n",
          {("s", "struct", 4, 6, False), ("m", "member", 5, 5, False), ("t", "variable", 4, 6, False)}),
@@ -329,6 +331,11 @@ def test_what_is_odd_in_a_body_hides_nothing_after_it() -> None:
     source = "int f(void)\n{\n  BEGIN(x\n  y) = [[[;\n  foreach(a) (((\n}\nint g = 1;\nstruct s { int m; };\n"
     names = {name for name, *_ in defined(source)}
     assert names == {"f", "g", "s", "m"}
+
+
+def test_statements_of_a_body_that_a_macro_opens_define_no_function() -> None:
+    source = "static GETTER(x)\n  if (count(a) < 3)\n  {\n    y();\n  }\n  return 1;\n}\nint after(void)\n{\n}\n"
+    assert {name for name, kind, *_ in defined(source) if kind == "function"} == {"after"}
 
 
 def test_includes_are_listed_once_in_order() -> None:

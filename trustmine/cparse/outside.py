@@ -54,8 +54,11 @@ _BETWEEN = re.compile(
     rb"\b(?:static|extern|inline)\s+(?P<macro>(?!" + _KEYWORD + rb")\w+)"
     rb"(?=\s+(?:struct|union|enum|unsigned|signed|void|int|char|long|short|float|double|bool)\b)"
 )
-# `f(int *p UNUSED)`
+# `f(int *p UNUSED)`, `int n UNUSED;`
 _UNUSED = re.compile(rb"\w[\s*]+\w+\s+(?P<macro>" + _CAPS + rb")(?=\s*[,)])")
+_UNUSED_OLD = re.compile(
+    rb"\b(?:int|char|long|short|float|double)\b[\s*]+(?!" + _KEYWORD + rb")\w+\s+(?P<macro>" + _CAPS + rb")(?=\s*;)"
+)
 # Those on lines of their own in a struct, before a member or as the last thing.
 _IN_STRUCT = re.compile(
     rb"(?<=[;{}])\s*(?P<macro>(?:" + _CAPS + rb"(?:[ \t]*" + _CALL + rb")?[ \t\r]*\n\s*)+)(?=\}|\w+[\s*]+[\w(])"
@@ -131,7 +134,7 @@ def _plain(lexis: Lexis, parameters: dict[bytes, int], cpp: bool) -> bytes:
                 for match in _MEMBER.finditer(b";" + body):
                     put(start + match.start("macro") - 1, start + match.end("open") - 1, b"int")
                     put(start + match.start("close") - 1, start + match.end("close") - 1)
-    for rule in (_ALONE, _BETWEEN, _UNUSED, _POINTED):
+    for rule in (_ALONE, _BETWEEN, _UNUSED, _UNUSED_OLD, _POINTED):
         for match in rule.finditer(bytes(shown)):
             put(*match.span("macro"))
     for match in _PROTOTYPE.finditer(bytes(shown)):

@@ -22,6 +22,7 @@ MAX_BYTES = 16_000_000
 _MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*+)(?!\$)")
 _INCLUDE = re.compile(rb"(?:#|%:)[ \t]*include[ \t]*(?:\"([^\"\n]+)\"|<([^>\n]+)>)")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
+_STATEMENT = re.compile(rb"(?:if|else|for|while|do|switch|case|return)\b")
 _FUNCTION = re.compile(r"~?[A-Za-z_]\w*|operator.*", re.ASCII)
 # What the parser may take for a name where it went astray. `_` stands for an enumerator that a macro makes.
 _NO_NAMES = frozenset(
@@ -101,17 +102,21 @@ def _parsed(source: bytes, path: str) -> set[Symbol]:
     found: set[Symbol] = set()
     for function in outline_of(configurations).functions:
         name = function.name.rpartition("::")[2]
-        is_macro = name == function.name and _is_macro(name, source[function.start_byte : function.end_byte])
-        if _FUNCTION.fullmatch(name) and not is_macro:
+        is_other = name == function.name and _is_no_function(name, source[function.start_byte : function.end_byte])
+        if _FUNCTION.fullmatch(name) and not is_other:
             found.add(Symbol(name, "function", function.first_line, function.last_line, False))
     for parsed in configurations:
         found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}
     return found
 
 
-def _is_macro(name: str, text: bytes) -> bool:
-    """Whether this is `DEFINE_TYPE(x) { }`: a macro that makes a signature, so that the function has another name."""
-    return name.isupper() and text.removeprefix(b"static").lstrip().startswith(name.encode())
+def _is_no_function(name: str, text: bytes) -> bool:
+    """Whether this is no function of that name: a macro that makes a signature, so that the function has another
+    name, `DEFINE_TYPE(x) { }`, or a statement of a body that a macro has opened.
+    """
+    return _STATEMENT.match(text) is not None or (
+        name.isupper() and text.removeprefix(b"static").lstrip().startswith(name.encode())
+    )
 
 
 def _macros(lexis: Lexis) -> Iterator[Symbol]:
