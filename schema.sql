@@ -397,6 +397,20 @@ CREATE TABLE undefined_elements (
 
 -- ------------------------------------------------------------------ facts: s2_1
 
+-- What a file of a parent commit's tree defines, declares and includes, once per git blob: definitions
+-- are searched without reading or parsing a file twice. Kept when rows go back. Symbols that another
+-- version of the parser found are left where they are; nothing reads them.
+CREATE TABLE blob_symbols (
+    oid       TEXT NOT NULL,              -- git blob
+    grammar   TEXT NOT NULL CHECK (grammar IN ('c', 'cpp', 'h')), -- by the file's name; h: C unless C++ fits better
+    parser    TEXT NOT NULL,              -- version of the symbol finder and of the two grammars
+    n_symbols INTEGER NOT NULL,
+    loss      TEXT CHECK (loss IN ('too_large', 'too_complex')), -- why there are fewer than there may be; NULL: all
+    content   BLOB NOT NULL,              -- zlib of JSON: [[path of an #include, ...],
+                                          -- [[name, kind, first line, lines after it, 1 if only declared], ...]]
+    PRIMARY KEY (oid, grammar, parser)
+) STRICT, WITHOUT ROWID;
+
 -- All code elements of the two snippets, each with its definition or why there is none.
 CREATE TABLE elements (
     commit_id      INTEGER NOT NULL REFERENCES commits (id),

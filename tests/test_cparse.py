@@ -234,6 +234,110 @@ int two;
     }
 
 
+def defined(source: str, path: str = "x.c") -> set[tuple[str, str, int, int, bool]]:
+    return {(s.name, s.kind, s.first_line, s.last_line, s.is_declaration_only) for s in symbols(source.encode(), path)}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        # Before a declaration.
+        ("EXTERN char e[] INIT(= N_(\"a; b\"));\n", {("e", "variable", 1, 1, False)}),
+        ("EXTERN pos_T p INIT2(0, 0);\nEXTERN buf_T *b\n  INIT(= NULL);\n",
+         {("p", "variable", 1, 1, False), ("b", "variable", 2, 3, False)}),
+        ("LIB_EXTERN const struct x *\nf(int a);\n", {("f", "function", 1, 2, True)}),
+        ("LIB_EXTERN Code LIB_DEPRECATED(7.56, \"no\")\nf(struct x **p, ...);\n", {("f", "function", 1, 2, True)}),
+        ("GF_EXPORT\nstruct x *f(int a)\n{\n}\n", {("f", "function", 1, 4, False)}),
+        ("static __exception int f(int a);\n", {("f", "function", 1, 1, True)}),
+        # Within and after one.
+        ("int ZEXPORT f OF((int a,\n  int b));\n", {("f", "function", 1, 2, True)}),
+        ("int CUDAAPI f(unsigned a);\n", {("f", "function", 1, 1, True)}),
+        ("typedef LONG (APIENTRY *FN)(struct x *);\n", {("FN", "typedef", 1, 1, False)}),
+        ("void f(const char *p, ...) PRINTF(1, 2);\nint g(void) MUST_CHECK;\n",
+         {("f", "function", 1, 1, True), ("g", "function", 2, 2, True)}),
+        ("static int\nf(PyObject *self UNUSED, char *b UNUSED)\n{\n}\n", {("f", "function", 1, 4, False)}),
+        ("struct s {\n  int n UNUSED;\n  unsigned int LONG;\n};\n",
+         {("s", "struct", 1, 4, False), ("n", "member", 2, 2, False), ("LONG", "member", 3, 3, False)}),
+        # Alone.
+        ("BOX(aaaa)\nBOX(bbbb)\nBOX(cccc)\nstatic struct s {\n  int m;\n} t[] = { 1 };\n",
+         {("s", "struct", 4, 6, False), ("m", "member", 5, 5, False), ("t", "variable", 4, 6, False)}),
+        ("typedef struct {\n  BASE_BOX\n  CHILDREN(x)\n  int m;\n  void (*f)(int);\n} T;\ntypedef struct { BOX\n} U;\n",
+         {("m", "member", 4, 4, False), ("f", "member", 5, 5, False), ("T", "typedef", 1, 6, False),
+          ("U", "typedef", 7, 8, False)}),
+        ("struct s {\n  BIT(one); BIT(two);\n};\n",
+         {("s", "struct", 1, 3, False), ("one", "member", 2, 2, False), ("two", "member", 2, 2, False)}),
+        # Enumerators.
+        ("#define OPT(name, type, no) name = type + no\n#define PASTE(x) A_##x\nenum e {\n  OPT(ONE, T, 1),\n"
+         "  OLD DEPRECATED(1.2)\n    = 3,\n  PASTE(z), OTHER(y),\n  LAST };\n",
+         {("OPT", "macro", 1, 1, False), ("PASTE", "macro", 2, 2, False), ("e", "enum", 3, 8, False),
+          ("ONE", "constant", 4, 4, False), ("OLD", "constant", 5, 6, False), ("LAST", "constant", 8, 8, False)}),
+        ("typedef enum { A, B = 3 } e_t;\nenum { C };\n",
+         {("A", "constant", 1, 1, False), ("B", "constant", 1, 1, False), ("e_t", "typedef", 1, 1, False),
+          ("C", "constant", 2, 2, False)}),
+        # No names: a macro that makes a signature, a dollar, a type's own name where it is defined.
+        ("static GETTER(x) {\n}\nint FOO(int a);\n", {("FOO", "function", 3, 3, True)}),
+        ("#define sys$open f\n", set()),
+        ("typedef unsigned char uint8_t;\n", {("uint8_t", "typedef", 1, 1, False)}),
+        # As C has it.
+        ("int a, *b, c[2], (*d)(void);\n", {(name, "variable", 1, 1, False) for name in "abcd"}),
+        ("struct s { unsigned a : 1, b : 2; };\n",
+         {("s", "struct", 1, 1, False), ("a", "member", 1, 1, False), ("b", "member", 1, 1, False)}),
+        ("int f(a, b)\n  int a;\n  char *b;\n{\n  struct in { int x; } y;\n}\nint g;\n",
+         {("f", "function", 1, 6, False), ("g", "variable", 7, 7, False)}),
+        ("    char_u *\nf(string, n)\n    char_u *string;\n    int n UNUSED;\n{\n  x();\n}\n    void\ng(f)\n"
+         "  int (*f)();\n{\n}\n", {("f", "function", 1, 7, False), ("g", "function", 8, 12, False)}),
+        ("char_u *f __ARGS((int a));\nEXTERN iconv_t (*open) __ARGS((int to));\n",
+         {("f", "function", 1, 1, True), ("open", "variable", 2, 2, False)}),
+        ("struct __attribute__((packed)) s {\n  int m;\n};\nstruct s *f(void) {\n  int n;\n}\n",
+         {("s", "struct", 1, 3, False), ("m", "member", 2, 2, False), ("f", "function", 4, 6, False)}),
+        ("DWORD\nf(void)\n{\n}\nstatic DWORD WINAPI g(void *p) {\n}\n",
+         {("f", "function", 1, 4, False), ("g", "function", 5, 6, False)}),
+        ("int f(void) {\n#ifdef A\n  if(a) {\n#else\n  {\n#endif\n  }\n#define IN 1\n}\nint g;\n",
+         {("f", "function", 1, 9, False), ("IN", "macro", 8, 8, False), ("g", "variable", 10, 10, False)}),
+        ("#ifdef A\nint f(int a) {\n#else\nint f(void) {\n#endif\n  x();\n}\nint g;\n",
+         {("f", "function", 2, 7, False), ("g", "variable", 8, 8, False)}),
+    ],
+)  # fmt: skip
+def test_macros_do_not_hide_what_a_file_defines(source: str, expected: set[tuple[str, str, int, int, bool]]) -> None:
+    assert defined(source) == expected
+
+
+def test_classes_of_cpp_have_members_and_methods() -> None:
+    source = """namespace n {
+class LIB_API K : public B {
+  int a_, b_;
+  static const int kMax = 3;
+public:
+  K(int x) : a_(x) { int local = x; }
+  int get() const;
+};
+}
+enum class Mode { fast, slow };
+"""
+    assert {(s.name, s.kind) for s in symbols(source.encode(), "x.cpp")} == {
+        ("K", "struct"),
+        ("a_", "member"),
+        ("b_", "member"),
+        ("kMax", "member"),
+        ("K", "function"),
+        ("get", "function"),
+        ("Mode", "enum"),
+        ("fast", "constant"),
+        ("slow", "constant"),
+    }
+
+
+def test_what_is_odd_in_a_body_hides_nothing_after_it() -> None:
+    source = "int f(void)\n{\n  BEGIN(x\n  y) = [[[;\n  foreach(a) (((\n}\nint g = 1;\nstruct s { int m; };\n"
+    names = {name for name, *_ in defined(source)}
+    assert names == {"f", "g", "s", "m"}
+
+
+def test_statements_of_a_body_that_a_macro_opens_define_no_function() -> None:
+    source = "static GETTER(x)\n  if (count(a) < 3)\n  {\n    y();\n  }\n  return 1;\n}\nint after(void)\n{\n}\n"
+    assert {name for name, kind, *_ in defined(source) if kind == "function"} == {"after"}
+
+
 def test_includes_are_listed_once_in_order() -> None:
     source = b'#include "a.h"\n# include <sys/b.h> /* x */\n/*\n#include "no.h"\n*/\n#include "a.h"\n'
     assert cparse.includes(source, "x.c") == ("a.h", "sys/b.h")

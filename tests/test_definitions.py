@@ -56,7 +56,7 @@ def finder(tmp_path_factory: pytest.TempPathFactory) -> tuple[DefinitionFinder, 
 def test_the_definition_of_a_name(
     finder: tuple[DefinitionFinder, str], name: str, hint: str, expected: list[tuple[str, int, int, str]]
 ) -> None:
-    found = finder[0].find(name, hint, "lib/a.c", finder[1], FILES["lib/a.c"].encode())
+    found = finder[0].find(name, hint, "lib/a.c", finder[1], FILES["lib/a.c"].encode(), 9).nearest
     assert [(d.path, d.first_line, d.last_line, d.kind) for d in found] == expected
     for definition in found:
         lines = FILES[definition.path].splitlines(keepends=True)
@@ -65,12 +65,13 @@ def test_the_definition_of_a_name(
 
 
 def test_a_declaration_is_the_answer_where_there_is_no_definition(finder: tuple[DefinitionFinder, str]) -> None:
-    (found,) = finder[0].find("nowhere", "function", "lib/a.c", finder[1], FILES["lib/a.c"].encode())
+    (found,) = finder[0].find("nowhere", "function", "lib/a.c", finder[1], FILES["lib/a.c"].encode(), 9).nearest
     assert (found.path, found.is_declaration_only) == ("include/proj/base.h", True)
-    (found,) = finder[0].find("opaque", "type", "lib/a.c", finder[1], FILES["lib/a.c"].encode())
+    (found,) = finder[0].find("opaque", "type", "lib/a.c", finder[1], FILES["lib/a.c"].encode(), 9).nearest
     assert (found.path, found.is_declaration_only) == ("lib/a.h", True)
 
 
 def test_the_file_itself_is_taken_as_given(finder: tuple[DefinitionFinder, str]) -> None:
-    (found,) = finder[0].find("far", "function", "lib/a.c", finder[1], b"static int far(int n) { return 1; }\n")
-    assert (found.path, found.text) == ("lib/a.c", b"static int far(int n) { return 1; }\n")
+    content = b"static int far(int n) { return 1; }\n"
+    (found,) = finder[0].find("far", "function", "lib/a.c", finder[1], content, 9).nearest
+    assert (found.path, found.text) == ("lib/a.c", content)

@@ -224,7 +224,7 @@ def test_empty_patches_and_empty_trees(work: Work) -> None:
     assert check(work, work.commit("nothing changed")) == ()
     (work.folder / "a.c").unlink()
     assert len(check(work, work.commit("all gone"))) == 1
-    assert list(GitRepo.open(work.folder).tree_files(work.git("rev-parse", "HEAD").decode())) == []
+    assert list(GitRepo.open(work.folder).tree_changes(None, work.git("rev-parse", "HEAD").decode())) == []
 
 
 def test_root_commit_is_diffed_against_the_empty_tree(work: Work) -> None:
@@ -464,7 +464,7 @@ def test_missing_object_fails_the_row_alone(work: Work, what: str, with_rename: 
     repo.close()
 
 
-def test_blobs_and_tree_files(work: Work) -> None:
+def test_blobs_and_trees(work: Work) -> None:
     work.write("d/e/a.c", b"1\n")
     work.write(b"\xff.c", b"2\n")
     work.write("d.c", b"3\0\n")
@@ -475,14 +475,42 @@ def test_blobs_and_tree_files(work: Work) -> None:
     sha = work.commit()
     work.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
     repo = GitRepo.open(work.folder)
-    files = dict(repo.tree_files(sha))
-    assert list(files) == ["d.c", "d/e/a.c", "run", "ÿ.c"]
-    assert repo.blob(files["d.c"]) == b"3\0\n"
-    assert repo.blob_oid(b"3\0\n") == files["d.c"]
+    files = dict(repo.tree_changes(None, sha))
+    assert sorted(files) == [b"d.c", b"d/e/a.c", b"run", b"\xff.c"]
+    assert repo.blob(files[b"d.c"] or "") == b"3\0\n"
+    assert repo.blob_oid(b"3\0\n") == files[b"d.c"]
     with pytest.raises(MissingObject):
         repo.blob(sha)
     with pytest.raises(MissingObject):
-        list(repo.tree_files("1" * 40))
+        list(repo.tree_changes(None, "1" * 40))
+
+
+def test_what_changed_between_two_trees(work: Work) -> None:
+    for name in ("same/a.c", "d/changed.c", "d/gone.c", "file", "folder/a.c", "mode.c", "linked.c"):
+        work.write(name, name.encode())
+    old = work.commit()
+    work.write("d/changed.c", b"changed")
+    for name in ("d/gone.c", "file", "folder/a.c", "linked.c"):
+        (work.folder / name).unlink()
+    (work.folder / "folder").rmdir()
+    (work.folder / "mode.c").chmod(0o755)
+    (work.folder / "linked.c").symlink_to("mode.c")
+    for name in ("file/a.c", "folder", "e/f/new.c"):
+        work.write(name, name.encode())
+    new = work.commit()
+    repo = GitRepo.open(work.folder)
+    changes = {path: oid and repo.blob(oid) for path, oid in repo.tree_changes(old, new)}
+    assert changes == {
+        b"d/changed.c": b"changed",
+        b"d/gone.c": None,
+        b"file": None,
+        b"file/a.c": b"file/a.c",
+        b"folder": b"folder",
+        b"folder/a.c": None,
+        b"e/f/new.c": b"e/f/new.c",
+        b"linked.c": None,
+    }
+    assert list(repo.tree_changes(new, new)) == []
 
 
 def test_resolve_peels_tags_and_explains_unknown_names(work: Work) -> None:

@@ -47,6 +47,7 @@ pygit2.settings.owner_validation = False
 for _level in (ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
     pygit2.settings.search_path[_level] = ""
 
+_NOTHING: tuple[None, None] = (None, None)  # no file, no tree
 _UNREADABLE = (KeyError, ValueError, OSError, pygit2.GitError)
 
 
@@ -195,23 +196,32 @@ class GitRepo:
         """The object name that git gives this content."""
         return str(pygit2.hash(data))
 
-    def tree_files(self, sha: str) -> Iterator[tuple[str, str]]:
-        """(path, blob oid) of all regular files in a commit's tree, in git's order. Raises MissingObject."""
-        stack = [(b"", _tree_of(self._read("commit", sha)))]
+    def tree_changes(self, old: str | None, new: str) -> Iterator[tuple[bytes, str | None]]:
+        """(path, blob oid) of the regular files that are new or other in commit `new`, (path, None) of those gone.
+
+        Without `old`, all files are new. Reads only folders that differ. Raises MissingObject.
+        """
+        trees = [None if sha is None else _tree_of(self._read("commit", sha)) for sha in (old, new)]
+        stack: list[tuple[bytes, str | None, str | None]] = [(b"", trees[0], trees[1])]
         while stack:
-            prefix, oid = stack.pop()
-            if prefix and not prefix.endswith(b"/"):
-                yield text.decode(prefix)[0], oid
-                continue
-            tree = self._tree(oid)
-            inner: list[tuple[bytes, str]] = []
-            for entry in tree:
-                path = prefix + (entry.raw_name or b"")
-                if entry.filemode == FileMode.TREE:
-                    inner.append((path + b"/", str(entry.id)))
-                elif entry.filemode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
-                    inner.append((path, str(entry.id)))
-            stack.extend(reversed(inner))
+            prefix, *oids = stack.pop()
+            before, after = (self._entries(oid) for oid in oids)
+            for name in sorted(before.keys() | after.keys()):
+                (was_file, was_tree), (is_file, is_tree) = before.get(name, _NOTHING), after.get(name, _NOTHING)
+                if was_file != is_file:
+                    yield prefix + name, is_file
+                if was_tree != is_tree:
+                    stack.append((prefix + name + b"/", was_tree, is_tree))
+
+    def _entries(self, oid: str | None) -> dict[bytes, tuple[str | None, str | None]]:
+        """Name -> oid of a regular file, or oid of a tree; links and submodules are left out."""
+        found: dict[bytes, tuple[str | None, str | None]] = {}
+        for entry in () if oid is None else self._tree(oid):
+            if entry.filemode == FileMode.TREE:
+                found[entry.raw_name or b""] = (None, str(entry.id))
+            elif entry.filemode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
+                found[entry.raw_name or b""] = (str(entry.id), None)
+        return found
 
     def _tree(self, oid: str) -> pygit2.Tree:
         try:

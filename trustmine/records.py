@@ -221,6 +221,19 @@ class UndefinedElement(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class BlobSymbols(Fact):
+    TABLE: ClassVar[str] = "blob_symbols"
+    STAGE: ClassVar[str] = "s2_1"
+    SHARED: ClassVar[bool] = True
+    oid: str
+    grammar: str
+    parser: str
+    n_symbols: int
+    loss: str | None
+    content: bytes  # see trees.packed
+
+
+@dataclass(frozen=True, slots=True)
 class Element(Fact):
     TABLE: ClassVar[str] = "elements"
     STAGE: ClassVar[str] = "s2_1"
@@ -325,6 +338,7 @@ FACTS: tuple[type[Fact], ...] = (
     MaskedFunction,
     MergedMask,
     UndefinedElement,
+    BlobSymbols,
     Element,
     ElementCount,
     ContextItem,

@@ -10,6 +10,7 @@ from trustmine.db import claims, facts
 from trustmine.db.facts import FactReader
 from trustmine.records import (
     FACTS,
+    BlobSymbols,
     Commit,
     DiffFile,
     Fact,
@@ -67,6 +68,16 @@ def test_a_shared_fact_is_stored_once(conn: sqlite3.Connection) -> None:
     assert FactReader(conn).shared(PreImage, "ab") == image
     with pytest.raises(LookupError):
         FactReader(conn).shared(PreImage, "cd")
+
+
+def test_a_shared_fact_may_have_a_key_of_several_columns(conn: sqlite3.Connection) -> None:
+    one, two = (BlobSymbols("ab", grammar, "1", 0, None, b"") for grammar in ("c", "h"))
+    facts.write(conn, [(1, one), (2, two), (3, one)])
+    reader = FactReader(conn)
+    assert (reader.shared(BlobSymbols, "ab", "c", "1"), reader.shared(BlobSymbols, "ab", "h", "1")) == (one, two)
+    assert reader.find_shared(BlobSymbols, "ab", "c", "2") is None
+    with pytest.raises(LookupError, match="no ab cpp 1"):
+        reader.shared(BlobSymbols, "ab", "cpp", "1")
 
 
 def test_one_fact_means_exactly_one(conn: sqlite3.Connection, commit: Commit) -> None:

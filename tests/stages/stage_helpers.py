@@ -1,8 +1,9 @@
 """A worked example and the parts that stages need: facts in memory, completions by hand."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from trustmine.config import Settings
 from trustmine.prompts import Prompts
@@ -217,8 +218,15 @@ class MemoryFacts:
             raise LookupError(f"{len(found)} {fact.TABLE}")
         return found[0]
 
-    def shared(self, fact: type[F], key: str) -> F:
-        return next(stored for stored in self.stored if isinstance(stored, fact) and cast("Any", stored).oid == key)
+    def shared(self, fact: type[F], *key: str) -> F:
+        found = self.find_shared(fact, *key)
+        assert found is not None
+        return found
+
+    def find_shared(self, fact: type[F], *key: str) -> F | None:
+        names = [field.name for field in dataclasses.fields(fact)][: len(key)]
+        of_kind = (stored for stored in self.stored if isinstance(stored, fact))
+        return next((one for one in of_kind if tuple(getattr(one, name) for name in names) == key), None)
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:
         return ()

@@ -10,8 +10,9 @@ import pytest
 import stage_helpers as helpers
 from stage_helpers import FUNCTION, HEADER_PATH, MASK, MERGED, PATH, commit, completion, context, say
 
+from trustmine.definitions import DefinitionFinder
 from trustmine.gitrepo import GitRepo
-from trustmine.records import Advance, Element, ElementCount, Fact, FunctionPair, PreImage, Reject, Request
+from trustmine.records import Advance, BlobSymbols, Element, ElementCount, Fact, FunctionPair, PreImage, Reject, Request
 from trustmine.stages import s2_1_elements
 from trustmine.stages.s2_1_elements import KINDS
 
@@ -45,6 +46,8 @@ def run(git: Git, tmp_path: Path) -> Run:
         assert isinstance(outcome, Advance)
         *elements, count = outcome.facts
         assert isinstance(count, ElementCount)
+        indexed = {fact.oid: fact.n_symbols for fact in elements if isinstance(fact, BlobSymbols)}
+        assert indexed[helpers.blob(helpers.PRE_FILE)] == 2, "the tree's symbols go along to be stored"
         return {one.name: one for one in elements if isinstance(one, Element)}, count, requests
 
     return run
@@ -180,6 +183,17 @@ def test_no_row_asks_about_more_names_than_the_bound(run: Run) -> None:
     )
     chosen = [elements[name].chosen_by for name in names]
     assert (chosen.count("model"), chosen.count("parser")) == (s2_1_elements.MAX_PICKS, 3)
+
+
+def test_what_is_stored_already_is_not_handed_in_again(git: Git, tmp_path: Path, run: Run) -> None:
+    first, _, _ = run(listed())
+    repo, sha = GitRepo.open(str(tmp_path / "repo")), git("rev-parse", "HEAD")
+    facts = [*FACTS, *DefinitionFinder(repo, context(*FACTS).facts).news(sha)]
+    assert len(facts) == len(FACTS) + 2
+    ctx = context(*facts, repos=SimpleNamespace(get={1: repo}.__getitem__))
+    outcome, _ = say(s2_1_elements.run(commit(parents=(sha,)), ctx), listed())
+    assert [type(fact) for fact in outcome.facts] == [*[Element] * len(first), ElementCount]
+    assert outcome.facts[:-1] == tuple(first[name] for name in [fact.name for fact in outcome.facts[:-1]])
 
 
 @pytest.mark.parametrize("text", ["", "memcpy", "[1]", '[{"name": "a b", "kind": "function"}]'])

@@ -9,18 +9,22 @@ from trustmine.cparse.functions import Function, Outline, function_at, functions
 from trustmine.cparse.lexis import code_lines, strip_comments_and_space, widen
 from trustmine.cparse.names import Name, names
 from trustmine.cparse.statements import neighbours, statement_ranges
-from trustmine.cparse.symbols import Symbol, includes, symbols
+from trustmine.cparse.symbols import PARSER, FileSymbols, Symbol, file_symbols, grammar, includes, symbols
 from trustmine.lines import LineRange
 
 __all__ = [
+    "PARSER",
+    "FileSymbols",
     "Function",
     "LineRange",
     "Name",
     "Outline",
     "Symbol",
     "code_lines",
+    "file_symbols",
     "function_at",
     "functions",
+    "grammar",
     "includes",
     "names",
     "neighbours",

@@ -32,7 +32,6 @@ _DIRECTIVE = re.compile(rb"^[ \t\f\v\r]*(?:\#|%:)[ \t\f\v]*(\w*)(?:\\\r?\n|[^\n]
 _IS_FALSE = re.compile(rb"\s*(?:0|\(\s*0\s*\)|FALSE|false)\s*")
 # A macro alone on its line that takes no semicolon, between two statements.
 _MACRO_LINE = re.compile(rb"([;{}]\s*\n[ \t]+[A-Z_][A-Z0-9_]+)[A-Z0-9_](?=[ \t\r]*\n\s*[A-Za-z_])")
-_NOT_NEWLINE = re.compile(rb"[^\n]")
 _SPACE = re.compile(rb"\s+|\\\r?\n")
 # Characters that would read as another token if white space between two of them went away.
 _GLUE = frozenset(b"+-&|<=/*_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -46,7 +45,7 @@ def is_cpp(path: str) -> bool:
 
 def blank(piece: bytes) -> bytes:
     """Spaces of the same length on the same lines."""
-    return _NOT_NEWLINE.sub(b" ", piece)
+    return b"\n".join([b" " * len(line) for line in piece.split(b"\n")])
 
 
 @dataclass(frozen=True, slots=True)

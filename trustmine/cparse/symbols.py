@@ -3,16 +3,32 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 
 from tree_sitter import Node
 
 from trustmine.cparse.functions import outline_of
 from trustmine.cparse.lexis import Lexis, is_cpp
+from trustmine.cparse.outside import declarations
 from trustmine.cparse.tree import Parsed, TooComplex, fields, parse
 
-_MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*)")
+# Raised when the same file would give other symbols; the grammars' versions count as well.
+VERSION = 1
+PARSER = f"{VERSION} c {metadata.version('tree-sitter-c')} cpp {metadata.version('tree-sitter-cpp')}"
+# Larger files are data. The largest of curl, vim and gpac has 2 MB, the amalgamation of SQLite 9 MB.
+MAX_BYTES = 16_000_000
+
+# A name with a dollar, of VMS, is no name of C.
+_MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*+)(?!\$)")
 _INCLUDE = re.compile(rb"(?:#|%:)[ \t]*include[ \t]*(?:\"([^\"\n]+)\"|<([^>\n]+)>)")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
+_STATEMENT = re.compile(rb"(?:if|else|for|while|do|switch|case|return)\b")
+_FUNCTION = re.compile(r"~?[A-Za-z_]\w*|operator.*", re.ASCII)
+# What the parser may take for a name where it went astray. `_` stands for an enumerator that a macro makes.
+_NO_NAMES = frozenset(
+    b"_ const volatile struct union enum class static extern inline typedef unsigned signed void int char long short "
+    b"float double return if else for while do switch case default goto break continue sizeof".split()
+)
 _TYPES = {
     "struct_specifier": "struct",
     "class_specifier": "struct",
@@ -32,31 +48,75 @@ class Symbol:
     is_declaration_only: bool  # a prototype, an extern variable, `struct foo;`
 
 
-def symbols(source: bytes, path: str) -> tuple[Symbol, ...]:
-    """Functions, variables, types, macros, enumerators and members, in the order of the text.
+@dataclass(frozen=True, slots=True)
+class FileSymbols:
+    """What a file defines, declares and includes."""
+
+    symbols: tuple[Symbol, ...]  # in the order of the text
+    includes: tuple[str, ...]  # the paths that #include lines name, in their order, each once
+    loss: str | None  # why there are fewer symbols than the file may have: too_large, too_complex
+
+
+def grammar(path: str) -> str:
+    """How a file of this name is read: c, cpp, or h, which is C unless C++ reads it with fewer errors."""
+    return "cpp" if is_cpp(path) else "c" if path.lower().endswith(".c") else "h"
+
+
+def file_symbols(source: bytes, grammar: str) -> FileSymbols:
+    """Functions, variables, types, macros, enumerators and members; and what is included.
 
     A C++ class counts as a struct. Looks into every branch of every #if.
-    Empty if the file cannot be parsed in bounds. Never raises.
+    Nothing but macros if the file cannot be parsed in bounds. Never raises.
     """
+    if len(source) > MAX_BYTES:
+        return FileSymbols((), (), "too_large")
+    whole = Lexis(source, grammar == "cpp")
+    found = set(_macros(whole))
+    loss = None
     try:
-        configurations = tuple(parse(source, path))
+        found |= _parsed(declarations(whole, grammar == "cpp"), f"x.{grammar}")
     except TooComplex:
-        return ()
-    usual = configurations[0]
-    found: set[Symbol] = set(_macros(usual.lexis))
-    for function in outline_of(configurations).functions:
-        name = function.name.rpartition("::")[2]
-        found.add(Symbol(name, "function", function.first_line, function.last_line, False))
-    for parsed in configurations:
-        found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}
-    return tuple(sorted(found, key=lambda s: (s.first_line, s.last_line, s.kind, s.name)))
+        loss = "too_complex"
+    in_order = sorted(found, key=lambda s: (s.first_line, s.last_line, s.kind, s.name))
+    return FileSymbols(tuple(in_order), _includes(whole), loss)
+
+
+def symbols(source: bytes, path: str) -> tuple[Symbol, ...]:
+    """The symbols of a file of this name; see `file_symbols`."""
+    return file_symbols(source, grammar(path)).symbols
 
 
 def includes(source: bytes, path: str) -> tuple[str, ...]:
     """The paths that #include lines name, in their order, each once."""
-    lexis = Lexis(source, is_cpp(path), is_fragment=True)
-    found = (_INCLUDE.search(source, d.start, d.end) for d in lexis.directives if d.word == b"include")
+    return _includes(Lexis(source, is_cpp(path)))
+
+
+def _includes(lexis: Lexis) -> tuple[str, ...]:
+    found = (_INCLUDE.search(lexis.source, d.start, d.end) for d in lexis.directives if d.word == b"include")
     return tuple(dict.fromkeys((match[1] or match[2]).decode("utf-8", "replace") for match in found if match))
+
+
+def _parsed(source: bytes, path: str) -> set[Symbol]:
+    configurations = tuple(parse(source, path))
+    usual = configurations[0]
+    found: set[Symbol] = set()
+    for function in outline_of(configurations).functions:
+        name = function.name.rpartition("::")[2]
+        is_other = name == function.name and _is_no_function(name, source[function.start_byte : function.end_byte])
+        if _FUNCTION.fullmatch(name) and not is_other:
+            found.add(Symbol(name, "function", function.first_line, function.last_line, False))
+    for parsed in configurations:
+        found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}
+    return found
+
+
+def _is_no_function(name: str, text: bytes) -> bool:
+    """Whether this is no function of that name: a macro that makes a signature, so that the function has another
+    name, `DEFINE_TYPE(x) { }`, or a statement of a body that a macro has opened.
+    """
+    return _STATEMENT.match(text) is not None or (
+        name.isupper() and text.removeprefix(b"static").lstrip().startswith(name.encode())
+    )
 
 
 def _macros(lexis: Lexis) -> Iterator[Symbol]:
@@ -72,7 +132,7 @@ def _declared(parsed: Parsed, source: bytes) -> Iterator[tuple[int, Symbol]]:
 
     def symbol(name: Node, kind: str, whole: Node, is_declaration_only: bool = False) -> Iterator[tuple[int, Symbol]]:
         match = _WORD.fullmatch(source, name.start_byte, name.end_byte)
-        if match is not None:
+        if match is not None and match[0] not in _NO_NAMES:
             first, last = whole.start_point.row + 1, whole.end_point.row + 1
             yield name.start_byte, Symbol(match[0].decode(), kind, first, last, is_declaration_only)
 
@@ -136,7 +196,9 @@ def _declarator(node: Node) -> tuple[Node | None, bool]:
         if inner is None:
             inner = next((c for c in at.named_children if c.type.endswith(("declarator", "identifier"))), None)
         at = inner
-    return (at if at is not None and at.type.endswith("identifier") else None), is_function
+    # `typedef unsigned char uint8_t;`: the grammar knows some names as types of its own.
+    is_name = at is not None and at.type.endswith(("identifier", "primitive_type"))
+    return (at if is_name else None), is_function
 
 
 def _is_in(byte: int, spans: tuple[tuple[int, int], ...]) -> bool:

@@ -110,15 +110,17 @@ class FactReader:
             raise LookupError(f"{len(found)} rows in {fact.TABLE} for commit {commit.sha}")
         return found[0]
 
-    def shared(self, fact: type[F], key: str) -> F:
-        columns = _columns(fact)
-        row = self._conn.execute(
-            f"SELECT {', '.join(columns.names)} FROM {fact.TABLE} WHERE {columns.names[0]} = ?",
-            (key,),
-        ).fetchone()
-        if row is None:
-            raise LookupError(f"no {key} in {fact.TABLE}")
-        return _decoded(fact, row)
+    def shared(self, fact: type[F], *key: str) -> F:
+        found = self.find_shared(fact, *key)
+        if found is None:
+            raise LookupError(f"no {' '.join(key)} in {fact.TABLE}")
+        return found
+
+    def find_shared(self, fact: type[F], *key: str) -> F | None:
+        names = _columns(fact).names  # the key comes first
+        where = " AND ".join(f"{name} = ?" for name in names[: len(key)])
+        row = self._conn.execute(f"SELECT {', '.join(names)} FROM {fact.TABLE} WHERE {where}", key).fetchone()
+        return None if row is None else _decoded(fact, row)
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:
         cursor = self._conn.execute(

@@ -42,6 +42,8 @@ Asking = Generator[Request, Completion, Outcome]
 class Facts(Protocol):
     """Read-only view of what earlier stages stored."""
 
+    def __hash__(self) -> int: ...
+
     def one(self, fact: type[F], commit: Commit) -> F:
         """The one fact of this kind; raises LookupError if there is none."""
         ...
@@ -50,8 +52,12 @@ class Facts(Protocol):
         """All facts of this kind, in the order of their key; maybe none."""
         ...
 
-    def shared(self, fact: type[F], key: str) -> F:
-        """A fact keyed by content (PreImage by oid); raises LookupError."""
+    def shared(self, fact: type[F], *key: str) -> F:
+        """A fact keyed by content (PreImage by oid), by the values of its key; raises LookupError."""
+        ...
+
+    def find_shared(self, fact: type[F], *key: str) -> F | None:
+        """The same, None where nobody has stored it yet."""
         ...
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:

@@ -11,7 +11,8 @@ must be parsed here, since task 2 needs it: a list that cannot be parsed
 rejects the row as `unparsable`; its text stays in llm_calls.
 
 Task 2. The parser looks definitions up, in the file, then in the tree of the
-parent commit (definitions.py); for parameters and local variables it is the
+parent commit (definitions.py). What it learned of that tree's files on the
+way is stored for later rows and workers. For parameters and local variables it is the
 line that declares them. Where there are several the model picks, once per
 name and at most MAX_PICKS times per row, names in the masked block first. The
 parser's nearest is taken beyond that, for names that s2_2 leaves out anyway,
@@ -25,7 +26,7 @@ from collections.abc import Iterable
 from trustmine import answers, samples
 from trustmine.cnames import why_common
 from trustmine.cparse import Name
-from trustmine.definitions import Definition, DefinitionFinder
+from trustmine.definitions import Definition, DefinitionFinder, Found
 from trustmine.gitrepo import GitRepo
 from trustmine.lines import LineRange, cut_lines, split_lines
 from trustmine.records import (
@@ -41,7 +42,7 @@ from trustmine.records import (
     Request,
 )
 from trustmine.snippets import Margins, Snippet, declaring_line
-from trustmine.stages.base import Asking, Context
+from trustmine.stages.base import Asking, Context, Facts
 from trustmine.text import decode, encode
 
 NAME, AFTER = "s2_1", "s2_0"
@@ -98,11 +99,13 @@ def run(commit: Commit, ctx: Context) -> Asking:
     by_parser = {**after.names, **before.names}
     names = sorted(by_parser.keys() | by_model.keys(), key=lambda name: (name not in before.block_words, name))
     # All look-ups before the first question: meanwhile other rows use the finder, which keeps one tree at hand.
+    finder = _finder(ctx.repos.get(commit.repo_id), ctx.facts)
     find = functools.partial(
-        _finder(ctx.repos.get(commit.repo_id)).find,
+        finder.find,
         path=function.old_path,
         commit_sha=commit.parents[0],
         pre_image=zlib.decompress(ctx.facts.shared(PreImage, function.pre_oid).content),
+        limit=ctx.settings.max_candidates,
     )
     found = {
         name: _declaration(by_parser[name], function)
@@ -110,21 +113,21 @@ def run(commit: Commit, ctx: Context) -> Asking:
         else find(name, by_parser[name].kind if name in by_parser else by_model[name])
         for name in names
     }
+    news = finder.news(commit.parents[0])
 
     elements: list[Element] = []
     n_picks = 0
     for name in names:
-        candidates = found[name]
-        chosen, chosen_by = (candidates[0], "parser") if candidates else (None, None)
-        if len(candidates) > 1 and n_picks < MAX_PICKS and why_common(name, ctx.settings) is None:
+        choices, n_candidates = found[name].nearest, found[name].n
+        chosen, chosen_by = (choices[0], "parser") if choices else (None, None)
+        if len(choices) > 1 and n_picks < MAX_PICKS and why_common(name, ctx.settings) is None:
             n_picks += 1
-            choices = candidates[: ctx.settings.max_candidates]
             answer = yield _question(name, choices, before if name in before.words else after, function.old_path, ctx)
             try:
                 number = answers.parse_choice(answers.finished(answer), len(choices))
                 chosen, chosen_by = (choices[number - 1] if number else None), "model"
             except answers.Unparsable:
-                chosen, chosen_by = candidates[0], "parser"
+                chosen, chosen_by = choices[0], "parser"
         use, said = by_parser.get(name), by_model.get(name)
         elements.append(
             Element(
@@ -133,17 +136,17 @@ def run(commit: Commit, ctx: Context) -> Asking:
                 found_by="model" if use is None else "parser" if said is None else "both",
                 in_pre=name in before.words,
                 in_post=name in after.words,
-                n_candidates=len(candidates),
+                n_candidates=n_candidates,
                 chosen_by=chosen_by if chosen else None,
                 def_path=chosen.path if chosen else None,
                 def_first_line=chosen.first_line if chosen else None,
                 def_last_line=chosen.last_line if chosen else None,
                 definition=decode(chosen.text)[0] if chosen else None,
-                missing=None if chosen else _missing(use, candidates),
+                missing=None if chosen else _missing(use, choices),
             )
         )
     n_both = len(by_parser.keys() & by_model.keys())
-    return Advance((*elements, ElementCount(len(by_parser), len(by_model), n_both, n_hallucinated)))
+    return Advance((*news, *elements, ElementCount(len(by_parser), len(by_model), n_both, n_hallucinated)))
 
 
 def _confirmed(listed: Iterable[tuple[str, str]], snippets: tuple[Snippet, ...]) -> tuple[dict[str, str], int]:
@@ -165,20 +168,20 @@ def _confirmed(listed: Iterable[tuple[str, str]], snippets: tuple[Snippet, ...])
 
 
 @functools.lru_cache(maxsize=4)
-def _finder(repo: GitRepo) -> DefinitionFinder:
-    """One per repository and worker: it keeps the symbols of every file that it has parsed."""
-    return DefinitionFinder(repo)
+def _finder(repo: GitRepo, facts: Facts) -> DefinitionFinder:
+    """One per repository and worker: it keeps the symbols of a tree at hand."""
+    return DefinitionFinder(repo, facts)
 
 
-def _declaration(use: Name, function: FunctionPair) -> tuple[Definition, ...]:
+def _declaration(use: Name, function: FunctionPair) -> Found:
     """The line of the function before the fix that declares a name; none if only the fixed one does."""
     number = declaring_line(use.name, function.pre_text, function.encoding, function.old_path)
     if number is None:
-        return ()
+        return Found((), 0)
     line = function.pre_first_line + number - 1
     text = encode(cut_lines(function.pre_text, LineRange(number, number)), function.encoding)
     kind = "typedef" if use.kind == "type" else use.kind
-    return (Definition(function.old_path, line, line, text, kind, False),)
+    return Found((Definition(function.old_path, line, line, text, kind, False),), 1)
 
 
 def _question(name: str, choices: tuple[Definition, ...], snippet: Snippet, path: str, ctx: Context) -> Request:
@@ -201,9 +204,9 @@ def _question(name: str, choices: tuple[Definition, ...], snippet: Snippet, path
     )
 
 
-def _missing(use: Name | None, candidates: tuple[Definition, ...]) -> str:
+def _missing(use: Name | None, choices: tuple[Definition, ...]) -> str:
     """Why an element has no definition."""
-    if candidates:
+    if choices:
         return "none_fits"
     return "local" if use is not None and use.is_local else "not_found"
 
