@@ -15,9 +15,9 @@ import datetime
 import zlib
 
 from trustmine import patches, text, tokens
-from trustmine.cparse import Function, Outline, function_at, outline, strip_comments_and_space
+from trustmine.changed_function import NOT_IN_FUNCTION, UNPARSED, function_pair, patched
+from trustmine.cparse import Function, strip_comments_and_space
 from trustmine.lines import LineRange, cut_lines
-from trustmine.patches import Hunk
 from trustmine.records import Advance, Commit, Diff, DiffFile, FunctionPair, Identifier, Outcome, PreImage, Reject
 from trustmine.stages.base import Context
 
@@ -30,8 +30,8 @@ REASONS = (
     "after_cutoff",
     "multi_hunk",
     "only_additions",
-    "function_unparsed",
-    "not_in_function",
+    UNPARSED,
+    NOT_IN_FUNCTION,
     "noop",
     "format_only",
     "function_too_long",
@@ -58,11 +58,14 @@ def run(commit: Commit, ctx: Context) -> Outcome:
 
     repo = ctx.repos.get(commit.repo_id)
     pre = repo.blob(file.old_oid)
-    hunk, post = _patched(commit, ctx, pre)
+    diff = ctx.facts.one(Diff, commit)
+    if diff.patch is None:
+        raise ValueError("the patch of a commit that passed s0_2 is not stored")
+    hunk, post = patched(pre, text.encode(diff.patch, diff.encoding))
     if repo.blob_oid(post) != file.new_oid:
         raise IdentityError(f"{file.old_path} {file.old_oid} plus patch is not {file.new_oid}")
 
-    pair = _function_pair(pre, post, hunk, file)
+    pair = function_pair(pre, post, hunk, file.old_path, file.new_path)
     if isinstance(pair, str):
         return Reject(pair)
     before, after = pair
@@ -113,7 +116,7 @@ def _split(commit: Commit, ctx: Context) -> str | None:
 def _reason_by_shape(file: DiffFile) -> str | None:
     """Why a change of this shape cannot be one function's fix; None if it may be."""
     if file.is_binary or file.is_submodule or file.change in ("deleted", "typechange"):
-        return "not_in_function"
+        return NOT_IN_FUNCTION
     if file.change == "added":
         return "only_additions"
     if file.n_hunks == 0:
@@ -121,49 +124,6 @@ def _reason_by_shape(file: DiffFile) -> str | None:
     if file.n_hunks > 1:
         return "multi_hunk"
     return "only_additions" if file.n_deleted == 0 else None
-
-
-def _patched(commit: Commit, ctx: Context, pre: bytes) -> tuple[Hunk, bytes]:
-    """The one hunk of the stored patch, and the file after it."""
-    diff = ctx.facts.one(Diff, commit)
-    if diff.patch is None:
-        raise ValueError("the patch of a commit that passed s0_2 is not stored")
-    (file_patch,) = patches.parse(text.encode(diff.patch, diff.encoding))
-    (hunk,) = file_patch.hunks
-    return hunk, patches.apply(pre, file_patch)
-
-
-def _function_pair(pre: bytes, post: bytes, hunk: Hunk, file: DiffFile) -> tuple[Function, Function] | str:
-    """The same function before and after, or the reason why the hunk does not lie in one.
-
-    Only changed lines count: a hunk's context may reach into neighbours.
-    """
-    deleted, added = patches.deleted_lines(hunk), patches.added_lines(hunk)
-    old, new = outline(pre, file.old_path), outline(post, file.new_path)
-    before = function_at(old.functions, deleted[0], deleted[-1])
-    if before is None:
-        return _why_none(old, LineRange(deleted[0], deleted[-1]))
-    growth = len(added) - len(deleted)
-    # Lines around the hunk are the same, so the function has to begin and end where it did.
-    same_start = before.first_line < hunk.old_start
-    same_end = before.last_line >= hunk.old_start + hunk.old_lines
-    for after in new.functions:
-        holds = not added or (after.first_line <= added[0] and added[-1] <= after.last_line)
-        starts = after.first_line == before.first_line if same_start else _in_new(hunk, after.first_line)
-        ends = after.last_line == before.last_line + growth if same_end else _in_new(hunk, after.last_line)
-        if holds and starts and ends:
-            return before, after
-    return _why_none(new, LineRange(hunk.new_start, max(hunk.new_start, hunk.new_start + hunk.new_lines - 1)))
-
-
-def _in_new(hunk: Hunk, line: int) -> bool:
-    return hunk.new_start <= line < hunk.new_start + hunk.new_lines
-
-
-def _why_none(outline: Outline, lines: LineRange) -> str:
-    """function_unparsed where the parser had trouble with these lines, else not_in_function."""
-    in_doubt = any(d.first_line <= lines.last_line and lines.first_line <= d.last_line for d in outline.doubtful)
-    return "function_unparsed" if outline.is_too_complex or in_doubt else "not_in_function"
 
 
 def _lines(function: Function) -> LineRange:
