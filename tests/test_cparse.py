@@ -250,6 +250,7 @@ SOURCES = st.lists(st.sampled_from(_WORDS), max_size=40).map(b"".join)
 @settings(max_examples=400, deadline=None)
 @given(SOURCES | st.binary(max_size=200), st.sampled_from(["x.c", "x.h", "x.cpp"]))
 @example(b'#if(a)"R"(', "x.c")
+@example(b"bool K::\xce\xcef(const K &s) const\n{\n  if(s);\n}\n", "x.cpp")
 def test_any_bytes_are_taken_and_positions_stay_inside(source: bytes, path: str) -> None:
     n_lines = source.count(b"\n") + 1
     for function in functions(source, path):

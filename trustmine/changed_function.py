@@ -1,11 +1,11 @@
 """The one function that a hunk changes, before and after, or why there is none.
 
-Pure: bytes in, spans out. Which commits are asked about at all, and what
+Pure: outlines and a hunk in, spans out. Which commits are asked about at all, and what
 becomes of the two functions, is left to s1_1.
 """
 
 from trustmine import patches
-from trustmine.cparse import Function, Outline, function_at, outline
+from trustmine.cparse import Function, Outline, function_at
 from trustmine.lines import LineRange
 from trustmine.patches import Hunk
 
@@ -20,14 +20,14 @@ def patched(pre: bytes, patch: bytes) -> tuple[Hunk, bytes]:
     return hunk, patches.apply(pre, file_patch)
 
 
-def function_pair(pre: bytes, post: bytes, hunk: Hunk, old_path: str, new_path: str) -> tuple[Function, Function] | str:
+def function_pair(old: Outline, new: Outline, hunk: Hunk) -> tuple[Function, Function] | str:
     """The same function before and after, or the reason why the hunk does not lie in one.
 
-    Only changed lines count: a hunk's context may reach into neighbours. A
-    hunk that only adds lines lies where it adds them.
+    `old` and `new` are the outlines of pre-image and post-image. Only changed
+    lines count: a hunk's context may reach into neighbours. A hunk that only
+    adds lines lies where it adds them.
     """
     deleted, added = patches.deleted_lines(hunk), patches.added_lines(hunk)
-    old, new = outline(pre, old_path), outline(post, new_path)
     old_lines, new_lines = _lines(hunk.old_start, hunk.old_lines), _lines(hunk.new_start, hunk.new_lines)
     if not deleted:
         if not added:

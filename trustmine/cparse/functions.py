@@ -29,7 +29,7 @@ _SPACE = re.compile(rb"\s+")
 class Function:
     """A function definition. Lines from 1, inclusive; bytes 0-based, half-open."""
 
-    name: str  # as written; qualified in C++: ns::Cls::run
+    name: str  # as written; qualified in C++: ns::Cls::run; bytes that are no UTF-8 are U+FFFD
     first_line: int  # of the whole signature, with a return type on a line of its own
     last_line: int
     start_byte: int

@@ -46,6 +46,8 @@ def symbols(source: bytes, path: str) -> tuple[Symbol, ...]:
     found: set[Symbol] = set(_macros(usual.lexis))
     for function in outline_of(configurations).functions:
         name = function.name.rpartition("::")[2]
+        if not name or "\ufffd" in name:
+            continue  # not a name that anything could be looked up by
         found.add(Symbol(name, "function", function.first_line, function.last_line, False))
     for parsed in configurations:
         found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}

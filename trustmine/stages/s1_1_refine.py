@@ -16,7 +16,7 @@ import zlib
 
 from trustmine import patches, text, tokens
 from trustmine.changed_function import NOT_IN_FUNCTION, UNPARSED, function_pair, patched
-from trustmine.cparse import Function, strip_comments_and_space
+from trustmine.cparse import Function, outline, strip_comments_and_space
 from trustmine.lines import LineRange, cut_lines
 from trustmine.records import Advance, Commit, Diff, DiffFile, FunctionPair, Identifier, Outcome, PreImage, Reject
 from trustmine.stages.base import Context
@@ -65,7 +65,7 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     if repo.blob_oid(post) != file.new_oid:
         raise IdentityError(f"{file.old_path} {file.old_oid} plus patch is not {file.new_oid}")
 
-    pair = function_pair(pre, post, hunk, file.old_path, file.new_path)
+    pair = function_pair(outline(pre, file.old_path), outline(post, file.new_path), hunk)
     if isinstance(pair, str):
         return Reject(pair)
     before, after = pair
