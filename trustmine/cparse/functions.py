@@ -6,7 +6,7 @@ from the original by line or byte.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tree_sitter import Node
@@ -68,6 +68,8 @@ def outline_of(configurations: Sequence[Parsed]) -> Outline:
     found += [f for f in _by_braces(usual) if not any(_overlap(f, g) for g in found)]
     for parsed in configurations[1:]:
         # New is only what lies in a branch that the usual configuration leaves out.
+        if not _may_define(parsed.text, [span for span in usual.left_out if not _is_inside(span, found)]):
+            continue
         own = [f for f in _functions_of(parsed) if _is_within(f, usual.left_out)]
         found += [f for f in own if not any(_overlap(f, g) for g in found)]
     found.sort(key=lambda f: (f.start_byte, -f.end_byte))
@@ -111,7 +113,7 @@ def _functions_of(parsed: Parsed) -> list[Function]:
     result: list[Function] = []
     outer_end, outer_body = 0, 0
     for node in (node for node in nodes if node.type == "function_definition"):
-        body, name = body_of(node), name_of(node)
+        body, name = body_of(node), name_of(node, parsed.text)
         if body is None or name is None:
             continue
         start = template_start.get(node.id, node)
@@ -128,7 +130,7 @@ def _functions_of(parsed: Parsed) -> list[Function]:
         last_line = parsed.lexis.line_of(end_byte - 1)
         if end_byte > outer_end:
             outer_end, outer_body = end_byte, body.start_byte
-        scope = [_SPACE.sub(b"", text_of(n)) for s, n in within if n is not None]
+        scope = [_SPACE.sub(b"", text_of(n, parsed.text)) for s, n in within if n is not None]
         result.append(
             Function(
                 name=b"::".join([*scope, name]).decode("utf-8", "replace"),
@@ -182,7 +184,7 @@ def _closing_brace(text: bytes, opening: int) -> int | None:
     return None
 
 
-def name_of(definition: Node) -> bytes | None:
+def name_of(definition: Node, text: bytes) -> bytes | None:
     """The name as written, without white space; None if this is no function."""
     node = definition.child_by_field_name("declarator")
     called: Node | None = None  # what stands before the parameters
@@ -199,13 +201,23 @@ def name_of(definition: Node) -> bytes | None:
         return None
     if node.type == "operator_cast":
         kind = node.child_by_field_name("type")
-        return b"operator " + text_of(kind) if kind is not None else b"operator"
-    name = _SPACE.sub(b" ", text_of(node)).strip()
+        return b"operator " + text_of(kind, text) if kind is not None else b"operator"
+    name = _SPACE.sub(b" ", text_of(node, text)).strip()
     if called is None and node.type == "identifier":
         # `TYPE(name) { }`: a macro that makes the signature.
         kind = definition.child_by_field_name("type")
-        name = text_of(kind) if kind is not None else name
+        name = text_of(kind, text) if kind is not None else name
     return None if name in _STATEMENT_WORDS or not name else name
+
+
+def _may_define(text: bytes, spans: Iterable[tuple[int, int]]) -> bool:
+    """Whether a definition may begin in one of these spans: a cheap look before a parse."""
+    pieces = (text[start:end] for start, end in spans)
+    return any(b"(" in piece and (b"{" in piece or not piece.rstrip().endswith(b";")) for piece in pieces)
+
+
+def _is_inside(span: tuple[int, int], found: Sequence[Function]) -> bool:
+    return any(f.start_byte <= span[0] and span[1] <= f.end_byte for f in found)
 
 
 def _is_within(function: Function, spans: Sequence[tuple[int, int]]) -> bool:

@@ -85,7 +85,7 @@ def _read_directives(parsed: Parsed, first_line: int, last_line: int, uses: _Use
 
 def _read_tree(parsed: Parsed, source: bytes, first_line: int, last_line: int, uses: _Uses) -> None:
     definition = largest_definition(parsed)
-    if definition is not None and (own_name := name_of(definition)) is not None:
+    if definition is not None and (own_name := name_of(definition, parsed.text)) is not None:
         uses.local.add(own_name.decode("utf-8", "replace").rpartition("::")[2])
     parents: _Parents = {}
     for node, parent, role in preorder(parsed.root):

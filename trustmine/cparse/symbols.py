@@ -1,7 +1,7 @@
 """What a file defines or declares outside of its functions' bodies."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tree_sitter import Node
@@ -39,9 +39,13 @@ def symbols(source: bytes, path: str) -> tuple[Symbol, ...]:
     Empty if the file cannot be parsed in bounds. Never raises.
     """
     try:
-        configurations = tuple(parse(source, path))
+        found = _symbols(tuple(parse(source, path)), source)
     except TooComplex:
         return ()
+    return tuple(sorted(found, key=lambda s: (s.first_line, s.last_line, s.kind, s.name)))
+
+
+def _symbols(configurations: Sequence[Parsed], source: bytes) -> set[Symbol]:
     usual = configurations[0]
     found: set[Symbol] = set(_macros(usual.lexis))
     for function in outline_of(configurations).functions:
@@ -51,7 +55,7 @@ def symbols(source: bytes, path: str) -> tuple[Symbol, ...]:
         found.add(Symbol(name, "function", function.first_line, function.last_line, False))
     for parsed in configurations:
         found |= {s for at, s in _declared(parsed, source) if parsed is usual or _is_in(at, usual.left_out)}
-    return tuple(sorted(found, key=lambda s: (s.first_line, s.last_line, s.kind, s.name)))
+    return found
 
 
 def includes(source: bytes, path: str) -> tuple[str, ...]:

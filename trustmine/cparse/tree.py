@@ -5,10 +5,11 @@ same bytes give the same tree on any machine. Trees are walked with stacks of
 our own: source may nest deeper than Python's stack.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import accumulate, islice
+from operator import sub
 
 import tree_sitter_c
 import tree_sitter_cpp
@@ -19,7 +20,8 @@ from trustmine.cparse.lexis import Lexis, is_cpp
 C = Language(tree_sitter_c.language())
 CPP = Language(tree_sitter_cpp.language())
 
-_BRACKET = re.compile(rb"[][(){}]")
+_STEP: dict[int, int] = {byte: 1 if byte in b"([{" else -1 for byte in b"()[]{}"}
+_NO_BRACKETS = bytes(set(range(256)) - _STEP.keys())
 # The parser reports every 100 operations. 400 KB of C took 3,836 reports and
 # 0.15 s (measured 2026-11 on gpac's box_code_base.c), so this is about 5 MB.
 MAX_STEPS = 50_000
@@ -32,13 +34,17 @@ MAX_CONFIGURATIONS = 8
 
 @dataclass(frozen=True)
 class Parsed:
-    """One configuration of a source, parsed."""
+    """One configuration of a source, parsed when first asked for its tree."""
 
     lexis: Lexis
-    root: Node
     text: bytes  # what was parsed: blanked, of the source's length
     left_out: tuple[tuple[int, int], ...]  # branches that were blanked
     cpp: bool
+
+    @cached_property
+    def root(self) -> Node:
+        """The tree; raises TooComplex."""
+        return _parse(self.text, self.cpp)
 
 
 class TooComplex(Exception):
@@ -46,23 +52,23 @@ class TooComplex(Exception):
 
 
 def parse(source: bytes, path: str, is_fragment: bool = False) -> Iterator[Parsed]:
-    """The configurations of a source, the usual one first; raises TooComplex.
+    """The configurations of a source, the usual one first; their trees may raise TooComplex.
 
     A file named .h is C unless C++ reads it with fewer errors.
     """
-    cpp = is_cpp(path)
+    usual = _usual(source, is_cpp(path), is_fragment)
+    if path.lower().endswith(".h") and usual.root.has_error:
+        other = _usual(source, True, is_fragment)
+        if len(errors(other.root)) < len(errors(usual.root)):
+            usual = other
+    yield usual
+    for text, left_out in islice(usual.lexis.configurations(), 1, MAX_CONFIGURATIONS):
+        yield Parsed(usual.lexis, text, left_out, usual.cpp)
+
+
+def _usual(source: bytes, cpp: bool, is_fragment: bool) -> Parsed:
     lexis = Lexis(source, cpp, is_fragment)
-    text, left_out = next(lexis.configurations())
-    root = _parse(text, cpp)
-    if path.lower().endswith(".h") and root.has_error:
-        other = Lexis(source, True, is_fragment)
-        other_text, other_left_out = next(other.configurations())
-        other_root = _parse(other_text, True)
-        if len(errors(other_root)) < len(errors(root)):
-            cpp, lexis, text, left_out, root = True, other, other_text, other_left_out, other_root
-    yield Parsed(lexis, root, text, left_out, cpp)
-    for text, left_out in islice(lexis.configurations(), 1, MAX_CONFIGURATIONS):
-        yield Parsed(lexis, _parse(text, cpp), text, left_out, cpp)
+    return Parsed(lexis, *next(lexis.configurations()), cpp)
 
 
 def outer_nodes(parsed: Parsed) -> Iterator[Node]:
@@ -101,9 +107,9 @@ def fields(node: Node) -> Iterator[tuple[Node, Node, str | None]]:
         more = cursor.goto_next_sibling()
 
 
-def text_of(node: Node) -> bytes:
+def text_of(node: Node, text: bytes) -> bytes:
     """The node's text in the configuration that was parsed."""
-    return node.text or b""
+    return text[node.start_byte : node.end_byte]  # Node.text would read it again through the parser's callback
 
 
 def errors(root: Node) -> list[Node]:
@@ -120,11 +126,9 @@ def errors(root: Node) -> list[Node]:
 
 
 def _depth(text: bytes) -> int:
-    """How deep brackets nest in a source whose literals hold none."""
-    depth = deepest = 0
-    for match in _BRACKET.finditer(text):
-        depth = depth + 1 if match[0] in b"([{" else max(depth - 1, 0)
-        deepest = max(deepest, depth)
+    """How deep brackets nest in a source whose literals hold none; one that was never opened closes nothing."""
+    levels: list[int] = list(accumulate(map(_STEP.__getitem__, text.translate(None, _NO_BRACKETS)), initial=0))
+    deepest: int = max(map(sub, levels, accumulate(levels, min)))
     return deepest
 
 
