@@ -1,7 +1,9 @@
 """Functions, statements, names and symbols of real-life C and C++."""
 
+import gc
 import re
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings
@@ -88,6 +90,19 @@ def test_a_parse_without_bounds_is_given_up_and_says_so(monkeypatch: pytest.Monk
     assert outline(source, "x.c").is_too_complex
     assert functions(source, "x.c") == ()
     assert statement_ranges(source, "x.c") == names(source, 1, 9, "x.c") == symbols(source, "x.c") == ()
+
+
+def test_a_parse_keeps_nothing_of_the_source() -> None:
+    source = b"int f(void) { return 0; } /* some text */\n" * 2_000
+    outline(source, "x.c")
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(10):
+        outline(source, "x.c")
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < len(source)
 
 
 FUNCTION = b"""static int f(struct easy *data, int n)

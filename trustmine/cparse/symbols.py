@@ -8,7 +8,7 @@ from tree_sitter import Node
 
 from trustmine.cparse.functions import outline_of
 from trustmine.cparse.lexis import Lexis, is_cpp
-from trustmine.cparse.tree import Parsed, TooComplex, fields, parse
+from trustmine.cparse.tree import Parsed, TooComplex, fields, parse, text_of
 
 _MACRO = re.compile(rb"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*define(?:\\\r?\n|[ \t])+([A-Za-z_]\w*)")
 _INCLUDE = re.compile(rb"(?:#|%:)[ \t]*include[ \t]*(?:\"([^\"\n]+)\"|<([^>\n]+)>)")
@@ -99,7 +99,9 @@ def _declared(parsed: Parsed, source: bytes) -> Iterator[tuple[int, Symbol]]:
             if name is not None:
                 yield from symbol(name, "constant", node)
         elif node.type in ("declaration", "field_declaration", "type_definition"):
-            is_extern = any(c.type == "storage_class_specifier" and c.text == b"extern" for c in node.children)
+            is_extern = any(
+                c.type == "storage_class_specifier" and text_of(c, parsed.text) == b"extern" for c in node.children
+            )
             for child, _, role in fields(node):
                 if role == "type":
                     stack.append((child, node))

@@ -142,10 +142,18 @@ def _parse(text: bytes, cpp: bool) -> Node:
         steps += 1
         return steps > MAX_STEPS
 
-    def read(byte: int, _point: object) -> bytes:
-        return text[byte : byte + 65_536]
+    # The parser keeps a reference to all that it is given, for ever (py-tree-sitter 0.26). Views
+    # are small, and released they let go of the text.
+    whole = memoryview(text)
+    views: dict[int, memoryview] = {}
+
+    def read(byte: int, _point: object) -> memoryview:
+        return views.setdefault(byte, whole[byte:])
 
     try:
         return Parser(CPP if cpp else C).parse(read, progress_callback=give_up).root_node
     except ValueError as error:
         raise TooComplex(f"more than {MAX_STEPS} parser steps") from error
+    finally:
+        for view in (*views.values(), whole):
+            view.release()
