@@ -22,9 +22,10 @@ Right means that, on both sides:
 - the last line is ctags' last line (field "end");
 - the first line is where the signature starts. ctags tells the line of the
   name. From there back, code up to the nearest of `;`, `{`, `}`, an access
-  specifier's colon, a directive or a line with nothing on it belongs to the
-  signature (comments count as nothing, but do not end it), and the first line
-  has to be exactly the first of that;
+  specifier's colon, a directive other than #if, #else and #endif, or a line
+  with nothing on it belongs to the signature (comments and those directives
+  count as nothing, but do not end it), and the first line has to be exactly
+  the first of that;
 - byte positions and lines of ours agree, and pre-image + patch is the
   post-image by git's hash.
 """
@@ -63,10 +64,11 @@ BATCH = 300  # commits whose files one run of ctags reads
 _KINDS = "function"
 _LANGUAGES = "--languages=C,C++"
 
-_COMMENT = re.compile(
-    rb"""/\*.*?(?:\*/|\Z) | //(?:\\\r?\n|[^\n])*+
+_HIDDEN = re.compile(
+    rb"""^[ \t]*\#[ \t]*(?:if|el|endif)(?:\\\r?\n|[^\n])*+
+    | /\*.*?(?:\*/|\Z) | //(?:\\\r?\n|[^\n])*+
     | "(?:\\\r?\n|\\.|[^"\\\n])*+" | (?<![0-9A-Fa-f])'(?:\\\r?\n|\\.|[^'\\\n])*+' """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _ENDS_BEFORE = re.compile(
     rb"""[;{}] | \*/ | ^[ \t\r\f\v]*\#(?:\\\r?\n|[^\n])*+$ | ^[ \t\r\f\v]*\n
@@ -288,7 +290,7 @@ def signature_line(source: bytes, name_line: int) -> int:
     lines = source.split(b"\n")
     first = max(0, name_line - 60)
     above = b"\n".join([*lines[first : name_line - 1], b""])
-    code = _COMMENT.sub(_hidden, above)
+    code = _HIDDEN.sub(_hidden, above)
     ends = [match.end() for match in _ENDS_BEFORE.finditer(code)]
     start = ends[-1] if ends else 0
     rest = code[start:].replace(b"\x01", b" ")
@@ -297,8 +299,8 @@ def signature_line(source: bytes, name_line: int) -> int:
 
 
 def _hidden(match: re.Match[bytes]) -> bytes:
-    """A literal as underscores; a comment as a byte that is neither code nor white space."""
-    return b"_" * len(match[0]) if match[0][:1] != b"/" else re.sub(rb"[^\n]", b"\x01", match[0])
+    """A literal as underscores; a comment or directive as a byte that is neither code nor white space."""
+    return b"_" * len(match[0]) if match[0][:1] in b"\"'" else re.sub(rb"[^\n]", b"\x01", match[0])
 
 
 def difference(ours: Function, judge: tuple[Tag, int], source: bytes) -> str | None:

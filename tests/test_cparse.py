@@ -22,6 +22,9 @@ def found(source: str, path: str = "x.c") -> list[tuple[str, int, int]]:
     ("source", "expected"),
     [
         ("int\nmain(argc, argv)\n  int argc;\n  char **argv;\n{\n}\n", [("main", 1, 6)]),
+        ("    char_u  *\nf(s,\n#ifdef A\n  n,\n#endif\n c)\n  char *s;\n#ifdef A\n  int n;\n#endif\n  int c;\n{\n}\n",
+         [("f", 1, 13)]),
+        ("  static void\nf(w, cb, a)\n  Widget w UNUSED;\n  int (*cb)();\n  int a[] UNUSED;\n{\n}\n", [("f", 1, 7)]),
         ("/* about f */\nstatic CURLcode\nf(int a)\n{\n}\n", [("f", 2, 5)]),
         ("UNITTEST CURLcode f(void);\nUNITTEST CURLcode f(void)\n{\n}\n", [("f", 2, 4)]),
         ("GF_EXPORT\nGF_Err gf_x(void *p) {\n}\n", [("gf_x", 1, 3)]),
@@ -206,6 +209,14 @@ def test_names_have_the_kind_of_their_use() -> None:
 )
 def test_only_the_format_differs(one: bytes, other: bytes, same: bool) -> None:
     assert (strip(one, "x.c") == strip(other, "x.c")) == same
+
+
+def test_parameters_of_old_style_definitions_are_local() -> None:
+    source = b"char *\nf(string, c)\n  char *string;\n  int c UNUSED;\n{\n  return string + c + d;\n}\n"
+    kinds = {name.name: (name.kind, name.is_local) for name in names(source, 6, 6, "x.c")}
+    assert kinds == {"string": ("pointer variable", True), "c": ("variable", True), "d": ("variable", False)}
+    assert LineRange(6, 6) not in statement_ranges(source, "x.c")  # the whole body
+    assert LineRange(6, 6) in statement_ranges(source.replace(b"  return", b"  x();\n  return"), "x.c")
 
 
 def test_symbols_of_a_file() -> None:
