@@ -6,8 +6,10 @@ from the original by line or byte.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tree_sitter import Node
 
@@ -18,8 +20,8 @@ _SCOPES = frozenset(("namespace_definition", "class_specifier", "struct_specifie
 _BODIES = ("compound_statement", "try_statement", "constructor_try_statement")
 _NAMES = frozenset(("identifier", "field_identifier", "type_identifier", "operator_name", "destructor_name"))
 _NAMES |= {"qualified_identifier", "template_function", "template_method", "operator_cast", "dependent_name"}
-# A signature as far as it can be told without a grammar: name(...) up to the brace, no initialiser.
-_SIGNATURE = re.compile(rb"(?<![\w.])([A-Za-z_~][\w:~]*)\s*\([^{};=]*\)[\w\s:()]*\Z")
+_CALLED = re.compile(rb"(?<![\w.:~])([A-Za-z_~][\w:~]*+)\s*+\(")
+_AFTER_PARAMETERS = re.compile(rb"[\w\s:]*+")
 _BRACE = re.compile(rb"[{};]")
 _STATEMENT_WORDS = frozenset((b"if", b"while", b"for", b"switch", b"else", b"do", b"return", b"case", b"catch"))
 _SPACE = re.compile(rb"\s+")
@@ -65,19 +67,45 @@ def outline_of(configurations: Sequence[Parsed]) -> Outline:
     """The outline of a file that was parsed already."""
     usual = configurations[0]
     found = _functions_of(usual)
-    found += [f for f in _by_braces(usual) if not any(_overlap(f, g) for g in found)]
+    taken = _Spans((f.start_byte, f.end_byte) for f in found)
+    found += [f for f in _by_braces(usual) if not taken.touch(f.start_byte, f.end_byte)]
     for parsed in configurations[1:]:
         # New is only what lies in a branch that the usual configuration leaves out.
-        if not _may_define(parsed.text, [span for span in usual.left_out if not _is_inside(span, found)]):
+        taken = _Spans((f.start_byte, f.end_byte) for f in found)
+        if not _may_define(parsed.text, [span for span in usual.left_out if not taken.hold(*span)]):
             continue
-        own = [f for f in _functions_of(parsed) if _is_within(f, usual.left_out)]
-        found += [f for f in own if not any(_overlap(f, g) for g in found)]
+        left_out = _Spans(usual.left_out)
+        own = [f for f in _functions_of(parsed) if left_out.touch(f.start_byte, f.start_byte + 1)]
+        found += [f for f in own if not taken.touch(f.start_byte, f.end_byte)]
     found.sort(key=lambda f: (f.start_byte, -f.end_byte))
     doubtful = sorted(LineRange(e.start_point.row + 1, e.end_point.row + 1) for e in errors(usual.root))
-    outside = [
-        d for d in doubtful if not any(f.first_line <= d.first_line and d.last_line <= f.last_line for f in found)
-    ]
+    lines = _Spans((f.first_line, f.last_line + 1) for f in found)
+    outside = [d for d in doubtful if not lines.hold(d.first_line, d.last_line + 1)]
     return Outline(tuple(found), tuple(outside), False)
+
+
+class _Spans:
+    """Half-open spans, merged where they overlap, to be asked in logarithmic time."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in sorted(spans):
+            if self._ends and start < self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
+
+    def touch(self, start: int, end: int) -> bool:
+        """Whether one of the spans overlaps with this one."""
+        at = bisect_left(self._starts, end) - 1
+        return at >= 0 and self._ends[at] > start
+
+    def hold(self, start: int, end: int) -> bool:
+        """Whether this span lies in one of them."""
+        at = bisect_right(self._starts, start) - 1
+        return at >= 0 and end <= self._ends[at]
 
 
 def function_at(functions: Sequence[Function], first_line: int, last_line: int) -> Function | None:
@@ -101,36 +129,41 @@ def largest_definition(parsed: Parsed) -> Node | None:
 
 
 def _functions_of(parsed: Parsed) -> list[Function]:
-    nodes = list(outer_nodes(parsed))
-    templates = [node for node in nodes if node.type == "template_declaration" and node.named_children]
-    template_start = {template.named_children[-1].id: template for template in templates}
-    scopes = [
-        (node, node.child_by_field_name("body"), node.child_by_field_name("name"))
-        for node in nodes
-        if node.type in _SCOPES and parsed.cpp
-    ]
-    broken = [(e.start_byte, e.end_byte) for e in errors(parsed.root)]
+    closing = _Closing(parsed.text)
+    templates: dict[int, Node] = {}  # by id of what they are templates of
+    scopes: list[tuple[Node, Node]] = []  # around the present node, with their bodies
     result: list[Function] = []
     outer_end, outer_body = 0, 0
-    for node in (node for node in nodes if node.type == "function_definition"):
+    for node in outer_nodes(parsed):
+        if node.type == "template_declaration" and node.named_children:
+            templates[node.named_children[-1].id] = node
+        elif node.type in _SCOPES and parsed.cpp:
+            block = node.child_by_field_name("body")
+            if block is not None:
+                scopes.append((node, block))
+        if node.type != "function_definition":
+            continue
         body, name = body_of(node), name_of(node, parsed.text)
         if body is None or name is None:
             continue
-        start = template_start.get(node.id, node)
-        within = [(s, n) for s, b, n in scopes if b and b.start_byte <= node.start_byte and node.end_byte <= b.end_byte]
-        is_method = any(s.type != "namespace_definition" and s.start_byte >= outer_body for s, _ in within)
+        while scopes and scopes[-1][1].end_byte <= node.start_byte:
+            scopes.pop()
+        within = [s for s, block in scopes if block.start_byte <= node.start_byte and node.end_byte <= block.end_byte]
+        is_method = any(s.type != "namespace_definition" and s.start_byte >= outer_body for s in within)
         # A macro with a block, `foreach(x) { }`, reads as a function inside of one. A true one
         # found there at the left margin is the next function, after a brace that never closed.
         if node.start_byte < outer_end and not is_method and node.start_point.column > 0:
             continue
-        end_byte, body_error = node.end_byte, any(body.start_byte <= s and e <= body.end_byte for s, e in broken)
+        end_byte, body_error = node.end_byte, body.has_error
         if body_error and body.type == "compound_statement":
             # Recovery may run on into the next functions; braces tell the end.
-            end_byte = _closing_brace(parsed.text, body.start_byte) or node.end_byte
+            end_byte = closing.of(body.start_byte) or node.end_byte
         last_line = parsed.lexis.line_of(end_byte - 1)
         if end_byte > outer_end:
             outer_end, outer_body = end_byte, body.start_byte
-        scope = [_SPACE.sub(b"", text_of(n, parsed.text)) for s, n in within if n is not None]
+        scope_names = (s.child_by_field_name("name") for s in within)
+        scope = [_SPACE.sub(b"", text_of(n, parsed.text)) for n in scope_names if n is not None]
+        start = templates.get(node.id, node)
         result.append(
             Function(
                 name=b"::".join([*scope, name]).decode("utf-8", "replace"),
@@ -163,25 +196,46 @@ def _by_braces(parsed: Parsed) -> list[Function]:
             depth += 1
         elif match[0] == b"}" and depth > 0:
             depth -= 1
-            signature = _SIGNATURE.search(text, begin, opening) if depth == 0 else None
-            if signature and signature[1] not in _STATEMENT_WORDS:
+            called = _signed(text, begin, opening) if depth == 0 else None
+            if called is not None and called not in _STATEMENT_WORDS:
                 start = begin + len(text[begin:opening]) - len(text[begin:opening].lstrip())
                 lines = [lexis.line_of(byte) for byte in (start, at, opening)]
-                name = signature[1].decode("utf-8", "replace")
+                name = called.decode("utf-8", "replace")
                 result.append(Function(name, lines[0], lines[1], start, at + 1, lines[2], lines[1], True))
         if depth == 0:
             begin = at + 1
     return result
 
 
-def _closing_brace(text: bytes, opening: int) -> int | None:
-    """Where the block that opens at this byte ends."""
-    depth = 0
-    for match in _BRACE.finditer(text, opening):
-        depth += {b"{": 1, b"}": -1}.get(match[0], 0)
-        if depth == 0:
-            return match.end()
-    return None
+def _signed(text: bytes, begin: int, opening: int) -> bytes | None:
+    """The name in what may be a signature as far as it can be told without a grammar: name(...) up to the brace."""
+    last = text.rfind(b")", begin, opening)
+    if last < 0 or not _AFTER_PARAMETERS.fullmatch(text, last + 1, opening):
+        return None
+    initialiser = text.rfind(b"=", begin, last)
+    match = _CALLED.search(text, max(begin, initialiser + 1), last)
+    return match[1] if match else None
+
+
+class _Closing:
+    """Where the block that opens at a byte ends, worked out when first asked for."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    @cached_property
+    def _ends(self) -> dict[int, int]:
+        ends: dict[int, int] = {}
+        opened: list[int] = []
+        for match in _BRACE.finditer(self._text):
+            if match[0] == b"{":
+                opened.append(match.start())
+            elif match[0] == b"}" and opened:
+                ends[opened.pop()] = match.end()
+        return ends
+
+    def of(self, opening: int) -> int | None:
+        return self._ends.get(opening)
 
 
 def name_of(definition: Node, text: bytes) -> bytes | None:
@@ -214,15 +268,3 @@ def _may_define(text: bytes, spans: Iterable[tuple[int, int]]) -> bool:
     """Whether a definition may begin in one of these spans: a cheap look before a parse."""
     pieces = (text[start:end] for start, end in spans)
     return any(b"(" in piece and (b"{" in piece or not piece.rstrip().endswith(b";")) for piece in pieces)
-
-
-def _is_inside(span: tuple[int, int], found: Sequence[Function]) -> bool:
-    return any(f.start_byte <= span[0] and span[1] <= f.end_byte for f in found)
-
-
-def _is_within(function: Function, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(start <= function.start_byte < end for start, end in spans)
-
-
-def _overlap(one: Function, other: Function) -> bool:
-    return one.start_byte < other.end_byte and other.start_byte < one.end_byte
