@@ -77,6 +77,30 @@ def test_a_header_is_read_as_cpp_where_that_fits_better() -> None:
     assert found("static inline int f(int new) { return new; }\n", "x.h") == [("f", 1, 1)]
 
 
+def test_macros_in_types_and_alone_make_no_functions() -> None:
+    source = """RCS_ID("@(#) $Id$");
+MY_ID("@(#) x")
+// what is included
+
+#include <x>
+namespace a {
+  class MY_EXPORT K : public b::B
+  {
+    int f() { return 1; }
+    enum E bits : 3;
+  };
+  class DEPRECATED("x") L final {
+    int g() { return 1; }
+  };
+  struct PACKED s { int x; };
+}
+"""
+    assert found(source, "x.cpp") == [("a::K::f", 9, 9), ("a::L::g", 13, 13)]
+    assert found(source, "x.h") == [("a::K::f", 9, 9), ("a::L::g", 13, 13)]
+    header = "namespace N {\nstatic int f(unsigned char byte)\n{\n  return byte == 0xFF;\n}\n}\n"
+    assert found(header, "x.h") == [("N::f", 2, 5)]
+
+
 def test_the_innermost_function_around_lines() -> None:
     source = b"int f(void)\n{\n}\nint g(void)\n{\n  x();\n}\n"
     every = functions(source, "x.c")

@@ -24,6 +24,7 @@ _CALLED = re.compile(rb"(?<![\w.:~])([A-Za-z_~][\w:~]*+)\s*+\(")
 _AFTER_PARAMETERS = re.compile(rb"[\w\s:]*+")
 _BRACE = re.compile(rb"[{};]")
 _STATEMENT_WORDS = frozenset((b"if", b"while", b"for", b"switch", b"else", b"do", b"return", b"case", b"catch"))
+_STATEMENT_WORDS |= {b"class", b"struct", b"union", b"enum", b"namespace"}
 _SPACE = re.compile(rb"\s+")
 
 
@@ -260,7 +261,7 @@ def name_of(definition: Node, text: bytes) -> bytes | None:
     if called is None and node.type == "identifier":
         # `TYPE(name) { }`: a macro that makes the signature.
         kind = definition.child_by_field_name("type")
-        name = text_of(kind, text) if kind is not None else name
+        name = text_of(kind, text) if kind is not None and kind.type not in _SCOPES else b""
     return None if name in _STATEMENT_WORDS or not name else name
 
 

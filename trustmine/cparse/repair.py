@@ -9,6 +9,20 @@ import re
 
 # A macro alone on its line that takes no semicolon, between two statements.
 _MACRO_LINE = re.compile(rb"([;{}]\s*\n[ \t]+[A-Z_][A-Z0-9_]+)[A-Z0-9_](?=[ \t\r]*\n\s*[A-Za-z_])")
+# `class SOME_EXPORT Name {`: a macro where the grammar expects the name. Two words before `{`, or before the
+# colon of base classes, can be nothing else; `enum e bits : 3;` has a colon too.
+_MACRO_IN_TYPE = re.compile(
+    rb"\b(?P<key>(?:class|struct|union)\s++|enum\s++(?:(?:class|struct)\s++)?)"
+    rb"(?P<macro>(?!(?:class|struct)\b)[A-Za-z_]\w*+(?:\s*+\([^(){};]*+\))?)(?=\s++(?!final\b)[A-Za-z_]\w*+(?:::\w++)*+"
+    rb"\s*+(?:final\s*+)?(?:\{|:(?!:)[^;{}=]*+\{))"
+)
+# `SOME_ID("...")` alone at the left margin, without a semicolon, and then something that it is no part of:
+# a gap, or a word that begins a declaration of another kind than a function's.
+_MACRO_CALL = re.compile(
+    rb"^[A-Z_][A-Z0-9_]+[ \t]*\([^(){};\n]*\)"
+    rb"(?=[ \t\r]*\n(?:[ \t\r]*\n|(?:namespace|class|typedef|using|template|extern)\b))",
+    re.MULTILINE,
+)
 # f(a, b) and then a word: the beginning of a definition in the style before C89, or a macro.
 _NAMES_ALONE = re.compile(
     rb"\b[A-Za-z_]\w*\s*+\((\s*+[A-Za-z_]\w*+\s*+(?:,\s*+[A-Za-z_]\w*+\s*+)*+)\)\s*+(?=[A-Za-z_])"
@@ -29,6 +43,8 @@ def blank(piece: bytes) -> bytes:
 def repaired(text: bytes, cpp: bool) -> bytes:
     """The text of one configuration as the grammar can read it; of the same length."""
     text = _MACRO_LINE.sub(rb"\1;", text)
+    text = _MACRO_CALL.sub(lambda match: blank(match[0]), text)
+    text = _MACRO_IN_TYPE.sub(lambda match: match["key"] + blank(match["macro"]), text)
     return text if cpp else _old_style(text)
 
 

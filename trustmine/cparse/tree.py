@@ -5,6 +5,7 @@ same bytes give the same tree on any machine. Trees are walked with stacks of
 our own: source may nest deeper than Python's stack.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,11 @@ MAX_STEPS = 50_000
 # Brackets in brackets. Compilers stop at 256 unless told otherwise (clang -fbracket-depth).
 MAX_DEPTH = 1_000
 _INNER = ("_expression", "expression_statement", "initializer_list", "parameter_list", "argument_list", "_literal")
+_ONLY_CPP = re.compile(
+    rb"^[ \t]*(?:(?:inline[ \t]+)?namespace\b[\w\s:]{0,200}\{|template[ \t]*<|class[ \t]+\w+[^;(){}=]{0,400}\{"
+    rb"|(?:public|private|protected)[ \t]*:|using[ \t]+namespace\b)",
+    re.MULTILINE,
+)
 # Configurations parsed per source; further branches of an #if..#elif chain are not looked into.
 MAX_CONFIGURATIONS = 8
 
@@ -54,13 +60,17 @@ class TooComplex(Exception):
 def parse(source: bytes, path: str, is_fragment: bool = False) -> Iterator[Parsed]:
     """The configurations of a source, the usual one first; their trees may raise TooComplex.
 
-    A file named .h is C unless C++ reads it with fewer errors.
+    A file named .h is C unless it has C++'s own declarations outside of
+    `#ifdef __cplusplus`, or C++ reads it with fewer errors.
     """
     usual = _usual(source, is_cpp(path), is_fragment)
-    if path.lower().endswith(".h") and usual.root.has_error:
-        other = _usual(source, True, is_fragment)
-        if len(errors(other.root)) < len(errors(usual.root)):
-            usual = other
+    if path.lower().endswith(".h"):
+        if _ONLY_CPP.search(usual.text):
+            usual = _usual(source, True, is_fragment)
+        elif usual.root.has_error:
+            other = _usual(source, True, is_fragment)
+            if len(errors(other.root)) < len(errors(usual.root)):
+                usual = other
     yield usual
     for text, left_out in islice(usual.lexis.configurations(), 1, MAX_CONFIGURATIONS):
         yield Parsed(usual.lexis, text, left_out, usual.cpp)
