@@ -13,7 +13,8 @@ made. Ends with exit code 1 if less than PROMISED of the hunks are right.
 
 A hunk counts as in a function where ctags has, on both sides, one function
 around the lines that it touches there. Touched are changed lines; where a
-change leaves none on one side, the lines before and after the gap.
+change leaves none on one side, the lines before and after the gap. A lambda
+is part of the function around it, for us and for this comparison.
 
 Right means that, on both sides:
 
@@ -61,8 +62,6 @@ from trustmine.stages import STAGES
 PROMISED = 0.99
 NEITHER, ONLY_OURS = "no function by either", "a function by us alone"
 BATCH = 300  # commits whose files one run of ctags reads
-_KINDS = "function"
-_LANGUAGES = "--languages=C,C++"
 
 _HIDDEN = re.compile(
     rb"""^[ \t]*\#[ \t]*(?:if|el|endif)(?:\\\r?\n|[^\n])*+
@@ -240,12 +239,23 @@ def _tags(repo: GitRepo, files: set[tuple[str, str]], ctags: str, folder: Path) 
             file = f"{name}/{number}{Path(path).suffix}"
             Path(file).write_bytes(repo.blob(oid))
             names[file] = (oid, path)
-        command = [ctags, "--options=NONE", "--output-format=json", "--fields=+neKS", _LANGUAGES, "-f", "-", "-L", "-"]
+        command = [
+            ctags,
+            "--options=NONE",
+            "--output-format=json",
+            "--fields=+neKS",
+            "--languages=C,C++",
+            "-f",
+            "-",
+            "-L",
+            "-",
+        ]
         found = subprocess.run(command, input="\n".join(names).encode(), capture_output=True, check=True)
         result: dict[tuple[str, str], list[Tag]] = {key: [] for key in files}
         for line in found.stdout.decode("utf-8", "replace").splitlines():
             tag = json.loads(line)
-            if tag.get("kind") == _KINDS and "end" in tag:
+            is_lambda = tag["name"].startswith("__anon")
+            if tag.get("kind") == "function" and "end" in tag and not is_lambda:
                 result[names[tag["path"]]].append(Tag(tag["name"], tag["line"], tag["end"]))
     return result
 

@@ -4,6 +4,9 @@ Pure: outlines and a hunk in, spans out. Which commits are asked about at all, a
 becomes of the two functions, is left to s1_1.
 """
 
+from itertools import groupby
+from typing import TypeAlias
+
 from trustmine import patches
 from trustmine.cparse import Function, Outline, function_at
 from trustmine.lines import LineRange
@@ -35,37 +38,65 @@ def function_pair(old: Outline, new: Outline, hunk: Hunk) -> tuple[Function, Fun
         after = function_at(new.functions, added[0], added[-1])
         if after is None:
             return _why_none(new, LineRange(added[0], added[-1]))
-        before = _counterpart(after, new_lines, old, old_lines, deleted)
+        before = _counterpart(after, _places(hunk, b"+"), new_lines, old, len(deleted) - len(added), deleted)
         return _why_none(old, old_lines) if before is None else (before, after)
     before = function_at(old.functions, deleted[0], deleted[-1])
     if before is None:
         return _why_none(old, LineRange(deleted[0], deleted[-1]))
-    after = _counterpart(before, old_lines, new, new_lines, added)
+    after = _counterpart(before, _places(hunk, b"-"), old_lines, new, len(added) - len(deleted), added)
     return _why_none(new, new_lines) if after is None else (before, after)
 
 
-def _counterpart(
-    one: Function, own: LineRange, other: Outline, others: LineRange, changed: tuple[int, ...]
-) -> Function | None:
-    """The same function on the other side: it holds what changed there, begins and ends where it did.
+# For a line of one side of a hunk, where on the other side a function that starts there may start now, and
+# where one that ends there may end now.
+_Places: TypeAlias = dict[int, tuple[LineRange, LineRange]]
 
-    `own` and `others` are the hunk's lines on the two sides; the lines around
-    the hunk are the same on both.
+
+def _places(hunk: Hunk, marker: bytes) -> _Places:
+    """The places of all lines of the side whose changed lines have this marker.
+
+    An unchanged line stays what it is, but a signature may have got lines
+    before it and a body after it. What was changed may start (or end) in what
+    took its place, or with the unchanged line that follows (or goes before).
     """
-    growth = len(others) - len(own)
-    for function in other.functions:
-        holds = not changed or (function.first_line <= changed[0] and changed[-1] <= function.last_line)
-        if one.first_line < own.first_line:
-            starts = function.first_line == one.first_line
+    own, other = hunk.old_start + (hunk.old_lines == 0), hunk.new_start + (hunk.new_lines == 0)
+    if marker == b"+":
+        own, other = other, own
+    places: _Places = {}
+    starts: LineRange | None = None  # for the line after a run of changes
+    kinds = [line[:1] for line in hunk.lines if line[:1] in (b" ", b"-", b"+")]
+    for is_same, group in groupby(kinds, key=b" ".__eq__):
+        run = list(group)
+        n_own = len(run) if is_same else run.count(marker)
+        n_other = len(run) if is_same else len(run) - n_own
+        if is_same:
+            places |= {own + n: (LineRange(other + n, other + n),) * 2 for n in range(n_own)}
+            if starts is not None:
+                places[own] = (starts, places[own][1])
         else:
-            starts = others.first_line <= function.first_line <= others.last_line
-        if one.last_line > own.last_line:
-            ends = function.last_line == one.last_line + growth
-        else:
-            ends = others.first_line <= function.last_line <= others.last_line
-        if holds and starts and ends:
-            return function
-    return None
+            starts, ends = LineRange(other, other + n_other), LineRange(other - 1, other + n_other - 1)
+            places |= {own + n: (starts, ends) for n in range(n_own)}
+            if own - 1 in places:
+                places[own - 1] = (places[own - 1][0], ends)
+        own, other = own + n_own, other + n_other
+    return places
+
+
+def _counterpart(
+    one: Function, places: _Places, own: LineRange, other: Outline, growth: int, changed: tuple[int, ...]
+) -> Function | None:
+    """The same function on the other side: it holds what changed there, begins and ends where it did."""
+    starts, _ = places.get(one.first_line, (LineRange(one.first_line, one.first_line), None))
+    last = one.last_line + growth * (one.last_line > own.last_line)
+    _, ends = places.get(one.last_line, (None, LineRange(last, last)))
+    found = [
+        function
+        for function in other.functions
+        if starts.first_line <= function.first_line <= starts.last_line
+        and ends.first_line <= function.last_line <= ends.last_line
+        and (not changed or (function.first_line <= changed[0] and changed[-1] <= function.last_line))
+    ]
+    return min(found, key=lambda f: (f.name != one.name, f.last_line - f.first_line), default=None)
 
 
 def _lines(start: int, count: int) -> LineRange:
