@@ -51,7 +51,7 @@ def check_source(source: bytes, path: str) -> None:
         assert 0 <= function.start_byte < function.end_byte <= len(source)
         assert 1 <= function.first_line <= function.body_first_line <= function.body_last_line <= function.last_line
         assert function.last_line <= n_lines
-    for lines in cparse.statement_ranges(source, path)[:20]:
+    for lines in cparse.statement_ranges(source, path)[:3]:
         assert 1 <= lines.first_line <= lines.last_line <= n_lines
         for near in cparse.neighbours(source, lines, path):
             assert 1 <= near.first_line <= near.last_line <= n_lines

@@ -77,6 +77,38 @@ def test_a_header_is_read_as_cpp_where_that_fits_better() -> None:
     assert found("static inline int f(int new) { return new; }\n", "x.h") == [("f", 1, 1)]
 
 
+@pytest.mark.parametrize("path", ["x.c", "x.cpp"])
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("BOOL APIENTRY\nf(HANDLE h, DWORD r)\n{\n}\n", "f"),
+        ("static BOOL WINAPI f(int a)\n{\n}\n", "f"),
+        ("int FOO(x)\nf(int a)\n{\n}\n", "f"),
+        ("STATIC\nINLINE struct foo *FOO\nf(int a)\n{\n}\n", "f"),
+        ("int FOO\nBAR f(int a)\n{\n}\n", "f"),
+        ("FOO(x)\nint f(int a)\n{\n}\n", "f"),
+        ("int f(int a) FOO BAR(1)\n{\n}\n", "f"),
+        ("int f(int a) NOEXCEPT\n{\n}\n", "f"),
+        ("static FOO(int) f(void)\n{\n}\n", "f"),
+        ("static void f(int UNUSED(a), char *b UNUSED)\n{\n}\n", "f"),
+        ('extern "C" int\nf(void)\n{\n}\n', "f"),
+        ("MAKE(int, f, (int a))\n{\n}\n", "MAKE"),
+        ("TEST_F(Suite, Name)\n{\n}\n", "TEST_F"),
+    ],
+)
+def test_macros_around_a_signature_belong_to_it(source: str, name: str, path: str) -> None:
+    expected = [(name, 2, 1 + source.count("\n"))]
+    assert found("int x;\n" + source, path) == expected
+    assert found("#if 1\n" + source + "#endif\n", path) == expected
+    assert found("/* x */\n" + source, path) == expected
+
+
+def test_linkage_and_templates_belong_to_a_signature() -> None:
+    assert found('extern "C" int\nf(void)\n{\n}\n', "x.cpp") == [("f", 1, 4)]
+    source = "class K {\npublic:\n  template<class T>\n  static T\n  f(T t) { return t; }\n};\n"
+    assert found(source, "x.cpp") == [("K::f", 3, 5)]
+
+
 def test_macros_in_types_and_alone_make_no_functions() -> None:
     source = """RCS_ID("@(#) $Id$");
 MY_ID("@(#) x")

@@ -22,6 +22,9 @@ _NAMES = frozenset(("identifier", "field_identifier", "type_identifier", "operat
 _NAMES |= {"qualified_identifier", "template_function", "template_method", "operator_cast", "dependent_name"}
 _CALLED = re.compile(rb"(?<![\w.:~])([A-Za-z_~][\w:~]*+)\s*+\(")
 _AFTER_PARAMETERS = re.compile(rb"[\w\s:]*+")
+# Ends what goes before a signature: another declaration, an access specifier, a gap.
+_SIGNATURE_END = re.compile(rb"[;{}]|(?<!:):(?!:)|\n[ \t\r\f\v]*(?=\n)")
+_MAX_SIGNATURE = 1_000  # bytes that are looked through for the beginning of one
 _BRACE = re.compile(rb"[{};]")
 _STATEMENT_WORDS = frozenset((b"if", b"while", b"for", b"switch", b"else", b"do", b"return", b"case", b"catch"))
 _STATEMENT_WORDS |= {b"class", b"struct", b"union", b"enum", b"namespace"}
@@ -164,13 +167,13 @@ def _functions_of(parsed: Parsed) -> list[Function]:
             outer_end, outer_body = end_byte, body.start_byte
         scope_names = (s.child_by_field_name("name") for s in within)
         scope = [_SPACE.sub(b"", text_of(n, parsed.text)) for n in scope_names if n is not None]
-        start = templates.get(node.id, node)
+        start_byte = _signature_start(parsed.text, templates.get(node.id, node).start_byte)
         result.append(
             Function(
                 name=b"::".join([*scope, name]).decode("utf-8", "replace"),
-                first_line=start.start_point.row + 1,
+                first_line=parsed.lexis.line_of(start_byte),
                 last_line=last_line,
-                start_byte=start.start_byte,
+                start_byte=start_byte,
                 end_byte=end_byte,
                 body_first_line=body.start_point.row + 1,
                 body_last_line=last_line,
@@ -214,8 +217,9 @@ def _signed(text: bytes, begin: int, opening: int) -> bytes | None:
     if last < 0 or not _AFTER_PARAMETERS.fullmatch(text, last + 1, opening):
         return None
     initialiser = text.rfind(b"=", begin, last)
-    match = _CALLED.search(text, max(begin, initialiser + 1), last)
-    return match[1] if match else None
+    called = [match[1] for match in _CALLED.finditer(text, max(begin, initialiser + 1), last)]
+    # `FOO(x) f(int a) BAR(y) {`
+    return next((name for name in called if not name.isupper()), called[0] if called else None)
 
 
 class _Closing:
@@ -250,7 +254,11 @@ def name_of(definition: Node, text: bytes) -> bytes | None:
         if inner is None:
             inner = next((child for child in node.named_children if child.type in _NAMES), None)
         if node.type == "function_declarator":
-            called = inner
+            # `BOOL APIENTRY f(...)`: the last word before the parameters is the name.
+            odd = next((child for child in node.children if child.is_error and child.named_child_count == 1), None)
+            inner = called = (
+                odd.named_children[0] if odd is not None and odd.named_children[0].type in _NAMES else inner
+            )
         node = inner
     if node is None:
         return None
@@ -259,10 +267,31 @@ def name_of(definition: Node, text: bytes) -> bytes | None:
         return b"operator " + text_of(kind, text) if kind is not None else b"operator"
     name = _SPACE.sub(b" ", text_of(node, text)).strip()
     if called is None and node.type == "identifier":
-        # `TYPE(name) { }`: a macro that makes the signature.
-        kind = definition.child_by_field_name("type")
-        name = text_of(kind, text) if kind is not None and kind.type not in _SCOPES else b""
+        name = _name_before_macro(definition, text)
     return None if name in _STATEMENT_WORDS or not name else name
+
+
+def _name_before_macro(definition: Node, text: bytes) -> bytes:
+    """What is called where the grammar took a macro for the name; empty if nothing is."""
+    for odd in (child for child in definition.children if child.is_error):
+        for declarator in (child for child in odd.named_children if child.type == "function_declarator"):
+            # `f(int a) NOEXCEPT { }`
+            name = declarator.child_by_field_name("declarator")
+            return _SPACE.sub(b" ", text_of(name, text)) if name is not None and name.type in _NAMES else b""
+    # `TYPE(name) { }`: a macro that makes the signature.
+    kind = definition.child_by_field_name("type")
+    return text_of(kind, text) if kind is not None and kind.type == "type_identifier" else b""
+
+
+def _signature_start(text: bytes, start: int) -> int:
+    """Where the signature begins of which the grammar saw the rest: `int FOO` of `int FOO BAR f(void)`."""
+    before = text[max(0, start - _MAX_SIGNATURE) : start]
+    own = before[_last_end(_SIGNATURE_END, before) :]
+    return start - len(own.lstrip()) if own.strip() else start
+
+
+def _last_end(pattern: re.Pattern[bytes], text: bytes) -> int:
+    return max((match.end() for match in pattern.finditer(text)), default=0)
 
 
 def _may_define(text: bytes, spans: Iterable[tuple[int, int]]) -> bool:
