@@ -291,16 +291,16 @@ def touched(hunk: Hunk) -> tuple[LineRange, LineRange]:
 def innermost(tags: Sequence[Tag], source: bytes, lines: LineRange) -> tuple[Tag | None, int]:
     """The function around these lines, by the judge, and the line where its signature starts."""
     around = [tag for tag in tags if tag.line <= lines.last_line <= tag.end]
-    held = [(tag, start) for tag in around if (start := signature_line(source, tag.line)) <= lines.first_line]
+    code = _HIDDEN.sub(_hidden, source) if around else b""
+    held = [(tag, start) for tag in around if (start := signature_line(code, tag.line)) <= lines.first_line]
     return min(held, key=lambda one: one[0].end - one[0].line, default=(None, 0))
 
 
-def signature_line(source: bytes, name_line: int) -> int:
-    """The line where the signature starts whose name is on this line."""
-    lines = source.split(b"\n")
+def signature_line(code: bytes, name_line: int) -> int:
+    """The line where the signature starts whose name is on this line, in a source as `_hidden` leaves it."""
+    starts = [0, *(match.end() for match in re.finditer(rb"\n", code))]
     first = max(0, name_line - 60)
-    above = b"\n".join([*lines[first : name_line - 1], b""])
-    code = _HIDDEN.sub(_hidden, above)
+    code = code[starts[first] : starts[name_line - 1]]
     ends = [match.end() for match in _ENDS_BEFORE.finditer(code)]
     start = ends[-1] if ends else 0
     rest = code[start:].replace(b"\x01", b" ")
@@ -310,7 +310,7 @@ def signature_line(source: bytes, name_line: int) -> int:
 
 def _hidden(match: re.Match[bytes]) -> bytes:
     """A literal as underscores; a comment or directive as a byte that is neither code nor white space."""
-    return b"_" * len(match[0]) if match[0][:1] in b"\"'" else re.sub(rb"[^\n]", b"\x01", match[0])
+    return re.sub(rb"[^\n]", b"_" if match[0][:1] in b"\"'" else b"\x01", match[0])
 
 
 def difference(ours: Function, judge: tuple[Tag, int], source: bytes) -> str | None:

@@ -89,10 +89,13 @@ def test_a_header_is_read_as_cpp_where_that_fits_better() -> None:
         ("FOO(x)\nint f(int a)\n{\n}\n", "f"),
         ("int f(int a) FOO BAR(1)\n{\n}\n", "f"),
         ("int f(int a) NOEXCEPT\n{\n}\n", "f"),
+        ("int f(int a, std::size_t b) NOEXCEPT_IF(true)\n{\n}\n", "f"),
+        ("int f(int a) const LOCKS(a)\n{\n}\n", "f"),
         ("static FOO(int) f(void)\n{\n}\n", "f"),
         ("static void f(int UNUSED(a), char *b UNUSED)\n{\n}\n", "f"),
         ('extern "C" int\nf(void)\n{\n}\n', "f"),
         ("MAKE(int, f, (int a))\n{\n}\n", "MAKE"),
+        ("int f(int a)\n{\n  DEATH({\n    try {\n      g();\n    } catch(E) {\n    }\n  }, 1);\n  h();\n}\n", "f"),
         ("TEST_F(Suite, Name)\n{\n}\n", "TEST_F"),
     ],
 )
@@ -101,6 +104,14 @@ def test_macros_around_a_signature_belong_to_it(source: str, name: str, path: st
     assert found("int x;\n" + source, path) == expected
     assert found("#if 1\n" + source + "#endif\n", path) == expected
     assert found("/* x */\n" + source, path) == expected
+
+
+def test_what_no_grammar_reads_is_found_by_its_braces_also_in_namespaces() -> None:
+    body = '  int n;\n  EXPECT(E_(throw n, e), "");\n  EXPECT(E_(\n  throw e("a"), e, "b"), "");\n'
+    tests = "".join(f"TEST(Suite, Name{i}) {{\n{body}}}\n\n" for i in range(4))
+    source = f"namespace a {{\nclass K {{\npublic:\n  int f() {{\n{body}  }}\n}};\n{tests}}}\n"
+    every = found(source, "x.cpp")
+    assert [(first, last) for _, first, last in every] == [(4, 9), (11, 16), (18, 23), (25, 30), (32, 37)]
 
 
 def test_linkage_and_templates_belong_to_a_signature() -> None:
@@ -332,6 +343,7 @@ SOURCES = st.lists(st.sampled_from(_WORDS), max_size=40).map(b"".join)
 @settings(max_examples=400, deadline=None)
 @given(SOURCES | st.binary(max_size=200), st.sampled_from(["x.c", "x.h", "x.cpp"]))
 @example(b'#if(a)"R"(', "x.c")
+@example(b"#if HAV'_N'x\n", "x.c")
 @example(b"bool K::\xce\xcef(const K &s) const\n{\n  if(s);\n}\n", "x.cpp")
 def test_any_bytes_are_taken_and_positions_stay_inside(source: bytes, path: str) -> None:
     n_lines = source.count(b"\n") + 1

@@ -21,6 +21,7 @@ _BODIES = ("compound_statement", "try_statement", "constructor_try_statement")
 _NAMES = frozenset(("identifier", "field_identifier", "type_identifier", "operator_name", "destructor_name"))
 _NAMES |= {"qualified_identifier", "template_function", "template_method", "operator_cast", "dependent_name"}
 _CALLED = re.compile(rb"(?<![\w.:~])([A-Za-z_~][\w:~]*+)\s*+\(")
+_SCOPE_HEAD = re.compile(rb"\s*+(?:[^(){};=]*\b(?:namespace|class|struct|union)\b[^(){};=]*|extern\s*\"_*\"\s*)")
 _AFTER_PARAMETERS = re.compile(rb"[\w\s:]*+")
 # Ends what goes before a signature: another declaration, an access specifier, a gap.
 _SIGNATURE_END = re.compile(rb"[;{}]|(?<!:):(?!:)|\n[ \t\r\f\v]*(?=\n)")
@@ -184,7 +185,7 @@ def _functions_of(parsed: Parsed) -> list[Function]:
 
 
 def _by_braces(parsed: Parsed) -> list[Function]:
-    """Functions as far as braces at the outermost level show them.
+    """Functions as far as braces show them, outermost or in namespaces and classes.
 
     Takes over where one macro, `GET_STATE` without a semicolon say, keeps the
     grammar from seeing a function at all. Their bodies count as not understood.
@@ -195,31 +196,34 @@ def _by_braces(parsed: Parsed) -> list[Function]:
     for match in _BRACE.finditer(text):
         at = match.start()
         if match[0] == b"{":
+            if depth == 0 and _SCOPE_HEAD.fullmatch(text, max(begin, at - _MAX_SIGNATURE), at):
+                begin = at + 1
+                continue  # its closing brace finds no depth to take away
             if depth == 0:
                 opening = at
             depth += 1
         elif match[0] == b"}" and depth > 0:
             depth -= 1
             called = _signed(text, begin, opening) if depth == 0 else None
-            if called is not None and called not in _STATEMENT_WORDS:
-                start = begin + len(text[begin:opening]) - len(text[begin:opening].lstrip())
+            if called is not None and called[1] not in _STATEMENT_WORDS:
+                start = _signature_start(text, called.start(1))
                 lines = [lexis.line_of(byte) for byte in (start, at, opening)]
-                name = called.decode("utf-8", "replace")
+                name = called[1].decode("utf-8", "replace")
                 result.append(Function(name, lines[0], lines[1], start, at + 1, lines[2], lines[1], True))
         if depth == 0:
             begin = at + 1
     return result
 
 
-def _signed(text: bytes, begin: int, opening: int) -> bytes | None:
+def _signed(text: bytes, begin: int, opening: int) -> re.Match[bytes] | None:
     """The name in what may be a signature as far as it can be told without a grammar: name(...) up to the brace."""
     last = text.rfind(b")", begin, opening)
     if last < 0 or not _AFTER_PARAMETERS.fullmatch(text, last + 1, opening):
         return None
     initialiser = text.rfind(b"=", begin, last)
-    called = [match[1] for match in _CALLED.finditer(text, max(begin, initialiser + 1), last)]
+    called = list(_CALLED.finditer(text, max(begin, initialiser + 1), last))
     # `FOO(x) f(int a) BAR(y) {`
-    return next((name for name in called if not name.isupper()), called[0] if called else None)
+    return next((match for match in called if not match[1].isupper()), called[0] if called else None)
 
 
 class _Closing:

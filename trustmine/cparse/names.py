@@ -72,7 +72,7 @@ def names(source: bytes, first_line: int, last_line: int, path: str) -> tuple[Na
 def _read_directives(parsed: Parsed, first_line: int, last_line: int, uses: _Uses) -> None:
     lexis = parsed.lexis
     for directive in lexis.directives:
-        text = _LITERAL.sub(b"", lexis.skeleton[directive.start : directive.end])
+        text = _LITERAL.sub(b" ", lexis.skeleton[directive.start : directive.end])
         if directive.word == b"define":
             words = _WORD.findall(text)
             uses.local |= {word.decode() for word in words[1:2]}

@@ -23,6 +23,12 @@ _MACRO_CALL = re.compile(
     rb"(?=[ \t\r]*\n(?:[ \t\r]*\n|(?:namespace|class|typedef|using|template|extern)\b))",
     re.MULTILINE,
 )
+# `f(int a) const SOME_ATTRIBUTE(x) {`, which the grammar of C has a rule for and that of C++ has not.
+_MACRO_BEFORE_BODY = re.compile(
+    rb"(?P<end>\)\s*+(?:(?:const|volatile|noexcept|override|final)\b\s*+)*+)"
+    rb"(?P<macro>[A-Z_][A-Z0-9_]{2,}+(?:\s*+\([^(){};]*+\))?)"
+    rb"(?=\s*+(?:(?:const|noexcept|override|final)\b\s*+)*+(?:\{|:(?!:)))"
+)
 # f(a, b) and then a word: the beginning of a definition in the style before C89, or a macro.
 _NAMES_ALONE = re.compile(
     rb"\b[A-Za-z_]\w*\s*+\((\s*+[A-Za-z_]\w*+\s*+(?:,\s*+[A-Za-z_]\w*+\s*+)*+)\)\s*+(?=[A-Za-z_])"
@@ -45,7 +51,9 @@ def repaired(text: bytes, cpp: bool) -> bytes:
     text = _MACRO_LINE.sub(rb"\1;", text)
     text = _MACRO_CALL.sub(lambda match: blank(match[0]), text)
     text = _MACRO_IN_TYPE.sub(lambda match: match["key"] + blank(match["macro"]), text)
-    return text if cpp else _old_style(text)
+    if cpp:
+        return _MACRO_BEFORE_BODY.sub(lambda match: match["end"] + blank(match["macro"]), text)
+    return _old_style(text)
 
 
 def _old_style(text: bytes) -> bytes:
