@@ -114,6 +114,25 @@ def test_what_no_grammar_reads_is_found_by_its_braces_also_in_namespaces() -> No
     assert [(first, last) for _, first, last in every] == [(4, 9), (11, 16), (18, 23), (25, 30), (32, 37)]
 
 
+def test_macros_for_namespaces_make_no_functions() -> None:
+    source = """FMT_BEGIN
+namespace detail {
+struct s { int x; };
+int f(int a) { return a; }
+}
+FMT_END
+
+#define X
+FMT_BEGIN
+
+template <class T> typename std::enable_if<sizeof(T) == 8, bool>::type
+g(T t) {
+}
+FMT_END
+"""
+    assert found(source, "x.h") == [("detail::f", 4, 4), ("g", 11, 13)]
+
+
 def test_linkage_and_templates_belong_to_a_signature() -> None:
     assert found('extern "C" int\nf(void)\n{\n}\n', "x.cpp") == [("f", 1, 4)]
     source = "class K {\npublic:\n  template<class T>\n  static T\n  f(T t) { return t; }\n};\n"

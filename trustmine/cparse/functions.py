@@ -23,12 +23,13 @@ _NAMES |= {"qualified_identifier", "template_function", "template_method", "oper
 _CALLED = re.compile(rb"(?<![\w.:~])([A-Za-z_~][\w:~]*+)\s*+\(")
 _SCOPE_HEAD = re.compile(rb"\s*+(?:[^(){};=]*\b(?:namespace|class|struct|union)\b[^(){};=]*|extern\s*\"_*\"\s*)")
 _AFTER_PARAMETERS = re.compile(rb"[\w\s:]*+")
-# Ends what goes before a signature: another declaration, an access specifier, a gap.
-_SIGNATURE_END = re.compile(rb"[;{}]|(?<!:):(?!:)|\n[ \t\r\f\v]*(?=\n)")
+# Ends what goes before a signature, besides another declaration: an access specifier, a gap.
+_SIGNATURE_END = re.compile(rb"(?<!:):(?!:)|\n[ \t\r\f\v]*(?=\n)")
 _MAX_SIGNATURE = 1_000  # bytes that are looked through for the beginning of one
 _BRACE = re.compile(rb"[{};]")
 _STATEMENT_WORDS = frozenset((b"if", b"while", b"for", b"switch", b"else", b"do", b"return", b"case", b"catch"))
 _STATEMENT_WORDS |= {b"class", b"struct", b"union", b"enum", b"namespace"}
+_SCOPE_SPACE = re.compile(rb" ?:: ?")
 _SPACE = re.compile(rb"\s+")
 
 
@@ -149,7 +150,7 @@ def _functions_of(parsed: Parsed) -> list[Function]:
         if node.type != "function_definition":
             continue
         body, name = body_of(node), name_of(node, parsed.text)
-        if body is None or name is None:
+        if body is None or name is None or _opens_scope(parsed.text, node.start_byte, body.start_byte):
             continue
         while scopes and scopes[-1][1].end_byte <= node.start_byte:
             scopes.pop()
@@ -196,7 +197,7 @@ def _by_braces(parsed: Parsed) -> list[Function]:
     for match in _BRACE.finditer(text):
         at = match.start()
         if match[0] == b"{":
-            if depth == 0 and _SCOPE_HEAD.fullmatch(text, max(begin, at - _MAX_SIGNATURE), at):
+            if depth == 0 and _opens_scope(text, begin, at):
                 begin = at + 1
                 continue  # its closing brace finds no depth to take away
             if depth == 0:
@@ -213,6 +214,13 @@ def _by_braces(parsed: Parsed) -> list[Function]:
         if depth == 0:
             begin = at + 1
     return result
+
+
+def _opens_scope(text: bytes, begin: int, opening: int) -> bool:
+    """Whether this brace is a namespace's or a type's, as the words before it say; the grammar may be led astray."""
+    begin = max(begin, opening - _MAX_SIGNATURE)
+    begin = max(begin, *(text.rfind(end, begin, opening) + 1 for end in (b";", b"{", b"}")))
+    return _SCOPE_HEAD.fullmatch(text, begin, opening) is not None
 
 
 def _signed(text: bytes, begin: int, opening: int) -> re.Match[bytes] | None:
@@ -269,7 +277,9 @@ def name_of(definition: Node, text: bytes) -> bytes | None:
     if node.type == "operator_cast":
         kind = node.child_by_field_name("type")
         return b"operator " + text_of(kind, text) if kind is not None else b"operator"
-    name = _SPACE.sub(b" ", text_of(node, text)).strip()
+    name = _SCOPE_SPACE.sub(b"::", _SPACE.sub(b" ", text_of(node, text)).strip())
+    if b" " in name and b"operator" not in name and b"~" not in name:
+        name = name.rpartition(b" ")[2]  # `typename A<x>::type f`: the grammar took the type for a part of the name
     if called is None and node.type == "identifier":
         name = _name_before_macro(definition, text)
     return None if name in _STATEMENT_WORDS or not name else name
@@ -289,13 +299,10 @@ def _name_before_macro(definition: Node, text: bytes) -> bytes:
 
 def _signature_start(text: bytes, start: int) -> int:
     """Where the signature begins of which the grammar saw the rest: `int FOO` of `int FOO BAR f(void)`."""
-    before = text[max(0, start - _MAX_SIGNATURE) : start]
-    own = before[_last_end(_SIGNATURE_END, before) :]
+    begin = max(0, start - _MAX_SIGNATURE)
+    begin = max(begin, *(text.rfind(end, begin, start) + 1 for end in (b";", b"{", b"}")))
+    own = text[max((match.end() for match in _SIGNATURE_END.finditer(text, begin, start)), default=begin) : start]
     return start - len(own.lstrip()) if own.strip() else start
-
-
-def _last_end(pattern: re.Pattern[bytes], text: bytes) -> int:
-    return max((match.end() for match in pattern.finditer(text)), default=0)
 
 
 def _may_define(text: bytes, spans: Iterable[tuple[int, int]]) -> bool:

@@ -16,10 +16,10 @@ _MACRO_IN_TYPE = re.compile(
     rb"(?P<macro>(?!(?:class|struct)\b)[A-Za-z_]\w*+(?:\s*+\([^(){};]*+\))?)(?=\s++(?!final\b)[A-Za-z_]\w*+(?:::\w++)*+"
     rb"\s*+(?:final\s*+)?(?:\{|:(?!:)[^;{}=]*+\{))"
 )
-# `SOME_ID("...")` alone at the left margin, without a semicolon, and then something that it is no part of:
-# a gap, or a word that begins a declaration of another kind than a function's.
+# `SOME_ID("...")` or `BEGIN_NAMESPACE` alone at the left margin, without a semicolon, and then something that it is
+# no part of: a gap, or a word that begins a declaration of another kind than a function's.
 _MACRO_CALL = re.compile(
-    rb"^[A-Z_][A-Z0-9_]+[ \t]*\([^(){};\n]*\)"
+    rb"^[A-Z_][A-Z0-9_]{3,}+(?:[ \t]*\([^(){};\n]*\))?"
     rb"(?=[ \t\r]*\n(?:[ \t\r]*\n|(?:namespace|class|typedef|using|template|extern)\b))",
     re.MULTILINE,
 )
