@@ -141,6 +141,8 @@ def _functions_of(parsed: Parsed) -> list[Function]:
     result: list[Function] = []
     outer_end, outer_body = 0, 0
     for node in outer_nodes(parsed):
+        while scopes and scopes[-1][1].end_byte <= node.start_byte:
+            scopes.pop()
         if node.type == "template_declaration" and node.named_children:
             templates[node.named_children[-1].id] = node
         elif node.type in _SCOPES and parsed.cpp:
@@ -152,8 +154,6 @@ def _functions_of(parsed: Parsed) -> list[Function]:
         body, name = body_of(node), name_of(node, parsed.text)
         if body is None or name is None or _opens_scope(parsed.text, node.start_byte, body.start_byte):
             continue
-        while scopes and scopes[-1][1].end_byte <= node.start_byte:
-            scopes.pop()
         within = [s for s, block in scopes if block.start_byte <= node.start_byte and node.end_byte <= block.end_byte]
         is_method = any(s.type != "namespace_definition" and s.start_byte >= outer_body for s in within)
         # A macro with a block, `foreach(x) { }`, reads as a function inside of one. A true one
