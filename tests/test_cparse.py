@@ -114,6 +114,14 @@ def test_what_no_grammar_reads_is_found_by_its_braces_also_in_namespaces() -> No
     assert [(first, last) for _, first, last in every] == [(4, 9), (11, 16), (18, 23), (25, 30), (32, 37)]
 
 
+def test_a_signature_may_be_conditional_in_part() -> None:
+    source = "class K {\npublic:\n#if A\n  constexpr\n#endif\n  INLINE\n  K(const T* s)\n    : d_(s) {\n  }\n};\n"
+    assert found(source, "x.cpp") == [("K::K", 4, 9)]
+    source = "class K {\n  void f();\n\n  INLINE\n  int g() {\n  }\n};\n"
+    assert found(source, "x.cpp") == [("K::g", 4, 6)]
+    assert found("#define X\nINLINE\n#include <x>\nint f(void)\n{\n}\n") == [("f", 4, 6)]
+
+
 def test_macros_for_namespaces_make_no_functions() -> None:
     source = """FMT_BEGIN
 namespace detail {

@@ -23,8 +23,9 @@ _NAMES |= {"qualified_identifier", "template_function", "template_method", "oper
 _CALLED = re.compile(rb"(?<![\w.:~])([A-Za-z_~][\w:~]*+)\s*+\(")
 _SCOPE_HEAD = re.compile(rb"\s*+(?:[^(){};=]*\b(?:namespace|class|struct|union)\b[^(){};=]*|extern\s*\"_*\"\s*)")
 _AFTER_PARAMETERS = re.compile(rb"[\w\s:]*+")
-# Ends what goes before a signature, besides another declaration: an access specifier, a gap.
-_SIGNATURE_END = re.compile(rb"(?<!:):(?!:)|\n[ \t\r\f\v]*(?=\n)")
+# What ends before a signature, besides another declaration: an access specifier, a gap, a directive that is no #if.
+_LABEL = re.compile(rb"(?<!:):(?!:)")
+_GAP = re.compile(rb"\n[ \t\r\f\v]*(?:(?=\n)|(?:\#|%:)[ \t]*(?!if|el|endif)\w[^\n]*)")
 _MAX_SIGNATURE = 1_000  # bytes that are looked through for the beginning of one
 _BRACE = re.compile(rb"[{};]")
 _STATEMENT_WORDS = frozenset((b"if", b"while", b"for", b"switch", b"else", b"do", b"return", b"case", b"catch"))
@@ -169,7 +170,7 @@ def _functions_of(parsed: Parsed) -> list[Function]:
             outer_end, outer_body = end_byte, body.start_byte
         scope_names = (s.child_by_field_name("name") for s in within)
         scope = [_SPACE.sub(b"", text_of(n, parsed.text)) for n in scope_names if n is not None]
-        start_byte = _signature_start(parsed.text, templates.get(node.id, node).start_byte)
+        start_byte = _signature_start(parsed, templates.get(node.id, node).start_byte)
         result.append(
             Function(
                 name=b"::".join([*scope, name]).decode("utf-8", "replace"),
@@ -207,7 +208,7 @@ def _by_braces(parsed: Parsed) -> list[Function]:
             depth -= 1
             called = _signed(text, begin, opening) if depth == 0 else None
             if called is not None and called[1] not in _STATEMENT_WORDS:
-                start = _signature_start(text, called.start(1))
+                start = _signature_start(parsed, called.start(1))
                 lines = [lexis.line_of(byte) for byte in (start, at, opening)]
                 name = called[1].decode("utf-8", "replace")
                 result.append(Function(name, lines[0], lines[1], start, at + 1, lines[2], lines[1], True))
@@ -297,11 +298,18 @@ def _name_before_macro(definition: Node, text: bytes) -> bytes:
     return text_of(kind, text) if kind is not None and kind.type == "type_identifier" else b""
 
 
-def _signature_start(text: bytes, start: int) -> int:
+def _signature_start(parsed: Parsed, start: int) -> int:
     """Where the signature begins of which the grammar saw the rest: `int FOO` of `int FOO BAR f(void)`."""
+    text = parsed.text
     begin = max(0, start - _MAX_SIGNATURE)
-    begin = max(begin, *(text.rfind(end, begin, start) + 1 for end in (b";", b"{", b"}")))
-    own = text[max((match.end() for match in _SIGNATURE_END.finditer(text, begin, start)), default=begin) : start]
+    begin = max(begin, text.rfind(b"{", begin, start) + 1, text.rfind(b"}", begin, start) + 1)
+    end = text.rfind(b";", begin, start)
+    while end >= 0 and parsed.lexis.source[end] != text[end]:
+        end = text.rfind(b";", begin, end)  # that one was put in for a macro
+    begin = max(begin, end + 1)
+    for pattern, where in ((_LABEL, text), (_GAP, parsed.lexis.source)):
+        begin = max((match.end() for match in pattern.finditer(where, begin, start)), default=begin)
+    own = text[begin:start]
     return start - len(own.lstrip()) if own.strip() else start
 
 
