@@ -26,6 +26,8 @@ def found(source: str, path: str = "x.c") -> list[tuple[str, int, int]]:
          [("f", 1, 13)]),
         ("  static void\nf(w, cb, a)\n  Widget w UNUSED;\n  int (*cb)();\n  int a[] UNUSED;\n{\n}\n", [("f", 1, 7)]),
         ("/* about f */\nstatic CURLcode\nf(int a)\n{\n}\n", [("f", 2, 5)]),
+        ("static struct { int a; int b; }\nf(void)\n{\n}\n", [("f", 1, 4)]),
+        ("struct s { int (*g)(void); }\nf(void)\n{\n}\n", [("f", 2, 4)]),  # a missing semicolon
         ("UNITTEST CURLcode f(void);\nUNITTEST CURLcode f(void)\n{\n}\n", [("f", 2, 4)]),
         ("GF_EXPORT\nGF_Err gf_x(void *p) {\n}\n", [("gf_x", 1, 3)]),
         ("int __attribute__((noinline)) f(int a) {\n}\n", [("f", 1, 2)]),

@@ -170,7 +170,13 @@ def _functions_of(parsed: Parsed) -> list[Function]:
             outer_end, outer_body = end_byte, body.start_byte
         scope_names = (s.child_by_field_name("name") for s in within)
         scope = [_SPACE.sub(b"", text_of(n, parsed.text)) for n in scope_names if n is not None]
-        start_byte = _signature_start(parsed, templates.get(node.id, node).start_byte)
+        start_byte = templates.get(node.id, node).start_byte
+        declarator = node.child_by_field_name("declarator")
+        if declarator is not None:
+            head = parsed.text[start_byte : declarator.start_byte]
+            # Recovery may take whole declarations for the type; `static struct { int a; } f(void)` is true.
+            start_byte = declarator.start_byte if b";" in head and b"(" in head else start_byte
+        start_byte = _signature_start(parsed, start_byte)
         result.append(
             Function(
                 name=b"::".join([*scope, name]).decode("utf-8", "replace"),
