@@ -38,12 +38,11 @@ _MAX_DECLARED = 2_000  # bytes between such a list and the brace; 60 lines, twic
 _MAX_GAP = 200  # bytes of stars and white space between a type and a name
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _MACRO_AFTER = re.compile(rb"(\w+)((?:\s*\[\w*\])*\s+)([A-Z_][A-Z0-9_]+)(?=\s*[,;\[])")
-_NOT_NEWLINE = re.compile(rb"[^\n]")
 
 
 def blank(piece: bytes) -> bytes:
     """Spaces of the same length on the same lines."""
-    return _NOT_NEWLINE.sub(b" ", piece)
+    return b"\n".join([b" " * len(line) for line in piece.split(b"\n")])
 
 
 def repaired(text: bytes, cpp: bool) -> bytes:

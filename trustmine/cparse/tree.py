@@ -63,22 +63,23 @@ def parse(source: bytes, path: str, is_fragment: bool = False) -> Iterator[Parse
     A file named .h is C unless it has C++'s own declarations outside of
     `#ifdef __cplusplus`, or C++ reads it with fewer errors.
     """
-    usual = _usual(source, is_cpp(path), is_fragment)
+    configurations = _configurations(source, is_cpp(path), is_fragment)
+    usual = next(configurations)
     if path.lower().endswith(".h"):
+        others = _configurations(source, True, is_fragment)
         if _ONLY_CPP.search(usual.text):
-            usual = _usual(source, True, is_fragment)
+            configurations, usual = others, next(others)
         elif usual.root.has_error:
-            other = _usual(source, True, is_fragment)
+            other = next(others)
             if len(errors(other.root)) < len(errors(usual.root)):
-                usual = other
+                configurations, usual = others, other
     yield usual
-    for text, left_out in islice(usual.lexis.configurations(), 1, MAX_CONFIGURATIONS):
-        yield Parsed(usual.lexis, text, left_out, usual.cpp)
+    yield from islice(configurations, MAX_CONFIGURATIONS - 1)
 
 
-def _usual(source: bytes, cpp: bool, is_fragment: bool) -> Parsed:
+def _configurations(source: bytes, cpp: bool, is_fragment: bool) -> Iterator[Parsed]:
     lexis = Lexis(source, cpp, is_fragment)
-    return Parsed(lexis, *next(lexis.configurations()), cpp)
+    return (Parsed(lexis, text, left_out, cpp) for text, left_out in lexis.configurations())
 
 
 def outer_nodes(parsed: Parsed) -> Iterator[Node]:
