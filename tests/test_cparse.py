@@ -402,6 +402,8 @@ def test_any_bytes_are_taken_and_positions_stay_inside(source: bytes, path: str)
         b"#if A\n" * 5_000 + b"#endif\n" * 5_000,
         b"int f(void) {\n" + b"if(x)\n" * 3_000 + b"y();\n}",
         b'"' * 20_001 + b"/*" * 5_000,
+        b"int f(void) {\n" + b"a:\n" * 10_000 + b"x();\n}",
+        b"namespace a { int f(){} }\n" * 5_000,
     ],
 )
 def test_deep_nesting_needs_no_deep_stack(source: bytes) -> None:
