@@ -1,7 +1,9 @@
 """Functions, statements, names and symbols of real-life C and C++."""
 
+import gc
 import re
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings
@@ -20,7 +22,12 @@ def found(source: str, path: str = "x.c") -> list[tuple[str, int, int]]:
     ("source", "expected"),
     [
         ("int\nmain(argc, argv)\n  int argc;\n  char **argv;\n{\n}\n", [("main", 1, 6)]),
+        ("    char_u  *\nf(s,\n#ifdef A\n  n,\n#endif\n c)\n  char *s;\n#ifdef A\n  int n;\n#endif\n  int c;\n{\n}\n",
+         [("f", 1, 13)]),
+        ("  static void\nf(w, cb, a)\n  Widget w UNUSED;\n  int (*cb)();\n  int a[] UNUSED;\n{\n}\n", [("f", 1, 7)]),
         ("/* about f */\nstatic CURLcode\nf(int a)\n{\n}\n", [("f", 2, 5)]),
+        ("static struct { int a; int b; }\nf(void)\n{\n}\n", [("f", 1, 4)]),
+        ("struct s { int (*g)(void); }\nf(void)\n{\n}\n", [("f", 2, 4)]),  # a missing semicolon
         ("UNITTEST CURLcode f(void);\nUNITTEST CURLcode f(void)\n{\n}\n", [("f", 2, 4)]),
         ("GF_EXPORT\nGF_Err gf_x(void *p) {\n}\n", [("gf_x", 1, 3)]),
         ("int __attribute__((noinline)) f(int a) {\n}\n", [("f", 1, 2)]),
@@ -72,6 +79,100 @@ def test_a_header_is_read_as_cpp_where_that_fits_better() -> None:
     assert found("static inline int f(int new) { return new; }\n", "x.h") == [("f", 1, 1)]
 
 
+@pytest.mark.parametrize("path", ["x.c", "x.cpp"])
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("BOOL APIENTRY\nf(HANDLE h, DWORD r)\n{\n}\n", "f"),
+        ("static BOOL WINAPI f(int a)\n{\n}\n", "f"),
+        ("int FOO(x)\nf(int a)\n{\n}\n", "f"),
+        ("STATIC\nINLINE struct foo *FOO\nf(int a)\n{\n}\n", "f"),
+        ("int FOO\nBAR f(int a)\n{\n}\n", "f"),
+        ("FOO(x)\nint f(int a)\n{\n}\n", "f"),
+        ("int f(int a) FOO BAR(1)\n{\n}\n", "f"),
+        ("int f(int a) NOEXCEPT\n{\n}\n", "f"),
+        ("int f(int a, std::size_t b) NOEXCEPT_IF(true)\n{\n}\n", "f"),
+        ("int f(int a) const LOCKS(a)\n{\n}\n", "f"),
+        ("static FOO(int) f(void)\n{\n}\n", "f"),
+        ("static void f(int UNUSED(a), char *b UNUSED)\n{\n}\n", "f"),
+        ('extern "C" int\nf(void)\n{\n}\n', "f"),
+        ("MAKE(int, f, (int a))\n{\n}\n", "MAKE"),
+        ("int f(int a)\n{\n  DEATH({\n    try {\n      g();\n    } catch(E) {\n    }\n  }, 1);\n  h();\n}\n", "f"),
+        ("TEST_F(Suite, Name)\n{\n}\n", "TEST_F"),
+    ],
+)
+def test_macros_around_a_signature_belong_to_it(source: str, name: str, path: str) -> None:
+    expected = [(name, 2, 1 + source.count("\n"))]
+    assert found("int x;\n" + source, path) == expected
+    assert found("#if 1\n" + source + "#endif\n", path) == expected
+    assert found("/* x */\n" + source, path) == expected
+
+
+def test_what_no_grammar_reads_is_found_by_its_braces_also_in_namespaces() -> None:
+    body = '  int n;\n  EXPECT(E_(throw n, e), "");\n  EXPECT(E_(\n  throw e("a"), e, "b"), "");\n'
+    tests = "".join(f"TEST(Suite, Name{i}) {{\n{body}}}\n\n" for i in range(4))
+    source = f"namespace a {{\nclass K {{\npublic:\n  int f() {{\n{body}  }}\n}};\n{tests}}}\n"
+    every = found(source, "x.cpp")
+    assert [(first, last) for _, first, last in every] == [(4, 9), (11, 16), (18, 23), (25, 30), (32, 37)]
+
+
+def test_a_signature_may_be_conditional_in_part() -> None:
+    source = "class K {\npublic:\n#if A\n  constexpr\n#endif\n  INLINE\n  K(const T* s)\n    : d_(s) {\n  }\n};\n"
+    assert found(source, "x.cpp") == [("K::K", 4, 9)]
+    source = "class K {\n  void f();\n\n  INLINE\n  int g() {\n  }\n};\n"
+    assert found(source, "x.cpp") == [("K::g", 4, 6)]
+    assert found("#define X\nINLINE\n#include <x>\nint f(void)\n{\n}\n") == [("f", 4, 6)]
+
+
+def test_macros_for_namespaces_make_no_functions() -> None:
+    source = """FMT_BEGIN
+namespace detail {
+struct s { int x; };
+int f(int a) { return a; }
+}
+FMT_END
+
+#define X
+FMT_BEGIN
+
+template <class T> typename std::enable_if<sizeof(T) == 8, bool>::type
+g(T t) {
+}
+FMT_END
+"""
+    assert found(source, "x.h") == [("detail::f", 4, 4), ("g", 11, 13)]
+
+
+def test_linkage_and_templates_belong_to_a_signature() -> None:
+    assert found('extern "C" int\nf(void)\n{\n}\n', "x.cpp") == [("f", 1, 4)]
+    source = "class K {\npublic:\n  template<class T>\n  static T\n  f(T t) { return t; }\n};\n"
+    assert found(source, "x.cpp") == [("K::f", 3, 5)]
+
+
+def test_macros_in_types_and_alone_make_no_functions() -> None:
+    source = """RCS_ID("@(#) $Id$");
+MY_ID("@(#) x")
+// what is included
+
+#include <x>
+namespace a {
+  class MY_EXPORT K : public b::B
+  {
+    int f() { return 1; }
+    enum E bits : 3;
+  };
+  class DEPRECATED("x") L final {
+    int g() { return 1; }
+  };
+  struct PACKED s { int x; };
+}
+"""
+    assert found(source, "x.cpp") == [("a::K::f", 9, 9), ("a::L::g", 13, 13)]
+    assert found(source, "x.h") == [("a::K::f", 9, 9), ("a::L::g", 13, 13)]
+    header = "namespace N {\nstatic int f(unsigned char byte)\n{\n  return byte == 0xFF;\n}\n}\n"
+    assert found(header, "x.h") == [("N::f", 2, 5)]
+
+
 def test_the_innermost_function_around_lines() -> None:
     source = b"int f(void)\n{\n}\nint g(void)\n{\n  x();\n}\n"
     every = functions(source, "x.c")
@@ -88,6 +189,19 @@ def test_a_parse_without_bounds_is_given_up_and_says_so(monkeypatch: pytest.Monk
     assert outline(source, "x.c").is_too_complex
     assert functions(source, "x.c") == ()
     assert statement_ranges(source, "x.c") == names(source, 1, 9, "x.c") == symbols(source, "x.c") == ()
+
+
+def test_a_parse_keeps_nothing_of_the_source() -> None:
+    source = b"int f(void) { return 0; } /* some text */\n" * 2_000
+    outline(source, "x.c")
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(10):
+        outline(source, "x.c")
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < len(source)
 
 
 FUNCTION = b"""static int f(struct easy *data, int n)
@@ -191,6 +305,14 @@ def test_names_have_the_kind_of_their_use() -> None:
 )
 def test_only_the_format_differs(one: bytes, other: bytes, same: bool) -> None:
     assert (strip(one, "x.c") == strip(other, "x.c")) == same
+
+
+def test_parameters_of_old_style_definitions_are_local() -> None:
+    source = b"char *\nf(string, c)\n  char *string;\n  int c UNUSED;\n{\n  return string + c + d;\n}\n"
+    kinds = {name.name: (name.kind, name.is_local) for name in names(source, 6, 6, "x.c")}
+    assert kinds == {"string": ("pointer variable", True), "c": ("variable", True), "d": ("variable", False)}
+    assert LineRange(6, 6) not in statement_ranges(source, "x.c")  # the whole body
+    assert LineRange(6, 6) in statement_ranges(source.replace(b"  return", b"  x();\n  return"), "x.c")
 
 
 def test_symbols_of_a_file() -> None:
@@ -354,6 +476,8 @@ SOURCES = st.lists(st.sampled_from(_WORDS), max_size=40).map(b"".join)
 @settings(max_examples=400, deadline=None)
 @given(SOURCES | st.binary(max_size=200), st.sampled_from(["x.c", "x.h", "x.cpp"]))
 @example(b'#if(a)"R"(', "x.c")
+@example(b"#if HAV'_N'x\n", "x.c")
+@example(b"bool K::\xce\xcef(const K &s) const\n{\n  if(s);\n}\n", "x.cpp")
 def test_any_bytes_are_taken_and_positions_stay_inside(source: bytes, path: str) -> None:
     n_lines = source.count(b"\n") + 1
     for function in functions(source, path):
@@ -382,6 +506,8 @@ def test_any_bytes_are_taken_and_positions_stay_inside(source: bytes, path: str)
         b"#if A\n" * 5_000 + b"#endif\n" * 5_000,
         b"int f(void) {\n" + b"if(x)\n" * 3_000 + b"y();\n}",
         b'"' * 20_001 + b"/*" * 5_000,
+        b"int f(void) {\n" + b"a:\n" * 10_000 + b"x();\n}",
+        b"namespace a { int f(){} }\n" * 5_000,
     ],
 )
 def test_deep_nesting_needs_no_deep_stack(source: bytes) -> None:

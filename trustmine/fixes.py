@@ -34,7 +34,12 @@ class Edit:
     @property
     def place(self) -> LineRange:
         """Its lines in the text before; of an insertion the lines on both sides, 0 before the first."""
-        return self.old if len(self.old) else LineRange(self.old.last_line, self.old.first_line)
+        return around(self.old)
+
+
+def around(lines: LineRange) -> LineRange:
+    """The lines; of none the lines on both sides of where they would be."""
+    return lines if len(lines) else LineRange(lines.last_line, lines.first_line)
 
 
 def edits(hunks: Iterable[Hunk]) -> tuple[Edit, ...]:

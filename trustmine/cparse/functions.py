@@ -6,11 +6,14 @@ from the original by line or byte.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tree_sitter import Node
 
+from trustmine.cparse.braces import STATEMENT_WORDS, Block, Closing, blocks, opens_scope, signature_start
+from trustmine.cparse.lexis import Lexis
+from trustmine.cparse.spans import Spans
 from trustmine.cparse.tree import Parsed, TooComplex, errors, outer_nodes, parse, text_of
 from trustmine.lines import LineRange
 
@@ -18,10 +21,7 @@ _SCOPES = frozenset(("namespace_definition", "class_specifier", "struct_specifie
 _BODIES = ("compound_statement", "try_statement", "constructor_try_statement")
 _NAMES = frozenset(("identifier", "field_identifier", "type_identifier", "operator_name", "destructor_name"))
 _NAMES |= {"qualified_identifier", "template_function", "template_method", "operator_cast", "dependent_name"}
-# A signature as far as it can be told without a grammar: name(...) up to the brace, no initialiser.
-_SIGNATURE = re.compile(rb"(?<![\w.])([A-Za-z_~][\w:~]*)\s*\([^{};=]*\)[\w\s:()]*\Z")
-_BRACE = re.compile(rb"[{};]")
-_STATEMENT_WORDS = frozenset((b"if", b"while", b"for", b"switch", b"else", b"do", b"return", b"case", b"catch"))
+_SCOPE_SPACE = re.compile(rb" ?:: ?")
 _SPACE = re.compile(rb"\s+")
 
 
@@ -29,7 +29,7 @@ _SPACE = re.compile(rb"\s+")
 class Function:
     """A function definition. Lines from 1, inclusive; bytes 0-based, half-open."""
 
-    name: str  # as written; qualified in C++: ns::Cls::run
+    name: str  # as written; qualified in C++: ns::Cls::run; bytes that are no UTF-8 are U+FFFD
     first_line: int  # of the whole signature, with a return type on a line of its own
     last_line: int
     start_byte: int
@@ -65,16 +65,20 @@ def outline_of(configurations: Sequence[Parsed]) -> Outline:
     """The outline of a file that was parsed already."""
     usual = configurations[0]
     found = _functions_of(usual)
-    found += [f for f in _by_braces(usual) if not any(_overlap(f, g) for g in found)]
+    taken = Spans((f.start_byte, f.end_byte) for f in found)
+    found += [_of_block(b, usual.lexis) for b in blocks(usual) if not taken.touch(b.start, b.end)]
     for parsed in configurations[1:]:
         # New is only what lies in a branch that the usual configuration leaves out.
-        own = [f for f in _functions_of(parsed) if _is_within(f, usual.left_out)]
-        found += [f for f in own if not any(_overlap(f, g) for g in found)]
+        taken = Spans((f.start_byte, f.end_byte) for f in found)
+        if not _may_define(parsed.text, [span for span in usual.left_out if not taken.hold(*span)]):
+            continue
+        left_out = Spans(usual.left_out)
+        own = [f for f in _functions_of(parsed) if left_out.touch(f.start_byte, f.start_byte + 1)]
+        found += [f for f in own if not taken.touch(f.start_byte, f.end_byte)]
     found.sort(key=lambda f: (f.start_byte, -f.end_byte))
     doubtful = sorted(LineRange(e.start_point.row + 1, e.end_point.row + 1) for e in errors(usual.root))
-    outside = [
-        d for d in doubtful if not any(f.first_line <= d.first_line and d.last_line <= f.last_line for f in found)
-    ]
+    lines = Spans((f.first_line, f.last_line + 1) for f in found)
+    outside = [d for d in doubtful if not lines.hold(d.first_line, d.last_line + 1)]
     return Outline(tuple(found), tuple(outside), False)
 
 
@@ -99,42 +103,53 @@ def largest_definition(parsed: Parsed) -> Node | None:
 
 
 def _functions_of(parsed: Parsed) -> list[Function]:
-    nodes = list(outer_nodes(parsed))
-    templates = [node for node in nodes if node.type == "template_declaration" and node.named_children]
-    template_start = {template.named_children[-1].id: template for template in templates}
-    scopes = [
-        (node, node.child_by_field_name("body"), node.child_by_field_name("name"))
-        for node in nodes
-        if node.type in _SCOPES and parsed.cpp
-    ]
-    broken = [(e.start_byte, e.end_byte) for e in errors(parsed.root)]
+    closing = Closing(parsed.text)
+    templates: dict[int, Node] = {}  # by id of what they are templates of
+    scopes: list[tuple[Node, Node]] = []  # around the present node, with their bodies
     result: list[Function] = []
     outer_end, outer_body = 0, 0
-    for node in (node for node in nodes if node.type == "function_definition"):
-        body, name = body_of(node), name_of(node)
-        if body is None or name is None:
+    for node in outer_nodes(parsed):
+        while scopes and scopes[-1][1].end_byte <= node.start_byte:
+            scopes.pop()
+        if node.type == "template_declaration" and node.named_children:
+            templates[node.named_children[-1].id] = node
+        elif node.type in _SCOPES and parsed.cpp:
+            block = node.child_by_field_name("body")
+            if block is not None:
+                scopes.append((node, block))
+        if node.type != "function_definition":
             continue
-        start = template_start.get(node.id, node)
-        within = [(s, n) for s, b, n in scopes if b and b.start_byte <= node.start_byte and node.end_byte <= b.end_byte]
-        is_method = any(s.type != "namespace_definition" and s.start_byte >= outer_body for s, _ in within)
+        body, name = body_of(node), name_of(node, parsed.text)
+        if body is None or name is None or opens_scope(parsed.text, node.start_byte, body.start_byte):
+            continue
+        within = [s for s, block in scopes if block.start_byte <= node.start_byte and node.end_byte <= block.end_byte]
+        is_method = any(s.type != "namespace_definition" and s.start_byte >= outer_body for s in within)
         # A macro with a block, `foreach(x) { }`, reads as a function inside of one. A true one
         # found there at the left margin is the next function, after a brace that never closed.
         if node.start_byte < outer_end and not is_method and node.start_point.column > 0:
             continue
-        end_byte, body_error = node.end_byte, any(body.start_byte <= s and e <= body.end_byte for s, e in broken)
+        end_byte, body_error = node.end_byte, body.has_error
         if body_error and body.type == "compound_statement":
             # Recovery may run on into the next functions; braces tell the end.
-            end_byte = _closing_brace(parsed.text, body.start_byte) or node.end_byte
+            end_byte = closing.of(body.start_byte) or node.end_byte
         last_line = parsed.lexis.line_of(end_byte - 1)
         if end_byte > outer_end:
             outer_end, outer_body = end_byte, body.start_byte
-        scope = [_SPACE.sub(b"", text_of(n)) for s, n in within if n is not None]
+        scope_names = (s.child_by_field_name("name") for s in within)
+        scope = [_SPACE.sub(b"", text_of(n, parsed.text)) for n in scope_names if n is not None]
+        start_byte = templates.get(node.id, node).start_byte
+        declarator = node.child_by_field_name("declarator")
+        if declarator is not None:
+            head = parsed.text[start_byte : declarator.start_byte]
+            # Recovery may take whole declarations for the type; `static struct { int a; } f(void)` is true.
+            start_byte = declarator.start_byte if b";" in head and b"(" in head else start_byte
+        start_byte = signature_start(parsed, start_byte)
         result.append(
             Function(
                 name=b"::".join([*scope, name]).decode("utf-8", "replace"),
-                first_line=start.start_point.row + 1,
+                first_line=parsed.lexis.line_of(start_byte),
                 last_line=last_line,
-                start_byte=start.start_byte,
+                start_byte=start_byte,
                 end_byte=end_byte,
                 body_first_line=body.start_point.row + 1,
                 body_last_line=last_line,
@@ -144,45 +159,14 @@ def _functions_of(parsed: Parsed) -> list[Function]:
     return result
 
 
-def _by_braces(parsed: Parsed) -> list[Function]:
-    """Functions as far as braces at the outermost level show them.
-
-    Takes over where one macro, `GET_STATE` without a semicolon say, keeps the
-    grammar from seeing a function at all. Their bodies count as not understood.
-    """
-    text, lexis = parsed.text, parsed.lexis
-    result: list[Function] = []
-    begin, depth, opening = 0, 0, 0
-    for match in _BRACE.finditer(text):
-        at = match.start()
-        if match[0] == b"{":
-            if depth == 0:
-                opening = at
-            depth += 1
-        elif match[0] == b"}" and depth > 0:
-            depth -= 1
-            signature = _SIGNATURE.search(text, begin, opening) if depth == 0 else None
-            if signature and signature[1] not in _STATEMENT_WORDS:
-                start = begin + len(text[begin:opening]) - len(text[begin:opening].lstrip())
-                lines = [lexis.line_of(byte) for byte in (start, at, opening)]
-                name = signature[1].decode("utf-8", "replace")
-                result.append(Function(name, lines[0], lines[1], start, at + 1, lines[2], lines[1], True))
-        if depth == 0:
-            begin = at + 1
-    return result
+def _of_block(block: Block, lexis: Lexis) -> Function:
+    """What braces alone show counts as not understood."""
+    first, opening, last = (lexis.line_of(byte) for byte in (block.start, block.opening, block.end - 1))
+    name = block.name.decode("utf-8", "replace")
+    return Function(name, first, last, block.start, block.end, opening, last, True)
 
 
-def _closing_brace(text: bytes, opening: int) -> int | None:
-    """Where the block that opens at this byte ends."""
-    depth = 0
-    for match in _BRACE.finditer(text, opening):
-        depth += {b"{": 1, b"}": -1}.get(match[0], 0)
-        if depth == 0:
-            return match.end()
-    return None
-
-
-def name_of(definition: Node) -> bytes | None:
+def name_of(definition: Node, text: bytes) -> bytes | None:
     """The name as written, without white space; None if this is no function."""
     node = definition.child_by_field_name("declarator")
     called: Node | None = None  # what stands before the parameters
@@ -193,24 +177,38 @@ def name_of(definition: Node) -> bytes | None:
         if inner is None:
             inner = next((child for child in node.named_children if child.type in _NAMES), None)
         if node.type == "function_declarator":
-            called = inner
+            # `BOOL APIENTRY f(...)`: the last word before the parameters is the name.
+            odd = next((child for child in node.children if child.is_error and child.named_child_count == 1), None)
+            inner = called = (
+                odd.named_children[0] if odd is not None and odd.named_children[0].type in _NAMES else inner
+            )
         node = inner
     if node is None:
         return None
     if node.type == "operator_cast":
         kind = node.child_by_field_name("type")
-        return b"operator " + text_of(kind) if kind is not None else b"operator"
-    name = _SPACE.sub(b" ", text_of(node)).strip()
+        return b"operator " + text_of(kind, text) if kind is not None else b"operator"
+    name = _SCOPE_SPACE.sub(b"::", _SPACE.sub(b" ", text_of(node, text)).strip())
+    if b" " in name and b"operator" not in name and b"~" not in name:
+        name = name.rpartition(b" ")[2]  # `typename A<x>::type f`: the grammar took the type for a part of the name
     if called is None and node.type == "identifier":
-        # `TYPE(name) { }`: a macro that makes the signature.
-        kind = definition.child_by_field_name("type")
-        name = text_of(kind) if kind is not None else name
-    return None if name in _STATEMENT_WORDS or not name else name
+        name = _name_before_macro(definition, text)
+    return None if name in STATEMENT_WORDS or not name else name
 
 
-def _is_within(function: Function, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(start <= function.start_byte < end for start, end in spans)
+def _name_before_macro(definition: Node, text: bytes) -> bytes:
+    """What is called where the grammar took a macro for the name; empty if nothing is."""
+    for odd in (child for child in definition.children if child.is_error):
+        for declarator in (child for child in odd.named_children if child.type == "function_declarator"):
+            # `f(int a) NOEXCEPT { }`
+            name = declarator.child_by_field_name("declarator")
+            return _SPACE.sub(b" ", text_of(name, text)) if name is not None and name.type in _NAMES else b""
+    # `TYPE(name) { }`: a macro that makes the signature.
+    kind = definition.child_by_field_name("type")
+    return text_of(kind, text) if kind is not None and kind.type == "type_identifier" else b""
 
 
-def _overlap(one: Function, other: Function) -> bool:
-    return one.start_byte < other.end_byte and other.start_byte < one.end_byte
+def _may_define(text: bytes, spans: Iterable[tuple[int, int]]) -> bool:
+    """Whether a definition may begin in one of these spans: a cheap look before a parse."""
+    pieces = (text[start:end] for start, end in spans)
+    return any(b"(" in piece and (b"{" in piece or not piece.rstrip().endswith(b";")) for piece in pieces)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
+from trustmine.cparse.repair import blank, repaired
 from trustmine.lines import LineRange
 
 CPP_SUFFIXES = (".cc", ".cpp", ".cxx", ".c++", ".hh", ".hpp", ".hxx", ".h++", ".ipp", ".inl", ".tcc")
@@ -30,8 +31,6 @@ _TOKEN = re.compile(
 _TOKEN_C = re.compile(_TOKEN.pattern.replace(rb"(?<![0-9A-Fa-f])", b""), re.VERBOSE | re.DOTALL)
 _DIRECTIVE = re.compile(rb"^[ \t\f\v\r]*(?:\#|%:)[ \t\f\v]*(\w*)(?:\\\r?\n|[^\n])*+", re.MULTILINE)
 _IS_FALSE = re.compile(rb"\s*(?:0|\(\s*0\s*\)|FALSE|false)\s*")
-# A macro alone on its line that takes no semicolon, between two statements.
-_MACRO_LINE = re.compile(rb"([;{}]\s*\n[ \t]+[A-Z_][A-Z0-9_]+)[A-Z0-9_](?=[ \t\r]*\n\s*[A-Za-z_])")
 _SPACE = re.compile(rb"\s+|\\\r?\n")
 # Characters that would read as another token if white space between two of them went away.
 _GLUE = frozenset(b"+-&|<=/*_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -41,11 +40,6 @@ _WORD = re.compile(rb"\w")
 def is_cpp(path: str) -> bool:
     """Whether the file's name says C++; .h may be either."""
     return path.lower().endswith(CPP_SUFFIXES) or path.endswith(".C")
-
-
-def blank(piece: bytes) -> bytes:
-    """Spaces of the same length on the same lines."""
-    return b"\n".join([b" " * len(line) for line in piece.split(b"\n")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +137,12 @@ class Lexis:
         Of each #if one branch is kept: in the first configuration the first
         that is not dead as written, in further ones a branch not shown yet,
         until all were shown. Comments, directives and other branches are
-        spaces; a macro that stands for a statement without a semicolon gets
-        one in the place of its last letter. Where directives do not balance there is one configuration:
-        the skeleton as it is.
+        spaces, and what the grammar has no rule for is rewritten. Where
+        directives do not balance there is one configuration, of all branches.
         """
         plain = bytearray(self.skeleton)
         if self.branches is None:
-            yield bytes(plain), ()
+            yield repaired(bytes(plain), self._cpp), ()
             return
         for directive in self.directives:
             plain[directive.start : directive.end] = blank(self.source[directive.start : directive.end])
@@ -161,7 +154,7 @@ class Lexis:
             out = plain[:]
             for start, end in left_out:
                 out[start:end] = blank(self.source[start:end])
-            yield _MACRO_LINE.sub(rb"\1;", bytes(out)), tuple(sorted(left_out))
+            yield repaired(bytes(out), self._cpp), tuple(sorted(left_out))
             if not unseen:
                 return
 

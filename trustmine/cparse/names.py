@@ -8,7 +8,7 @@ from typing import TypeAlias
 from tree_sitter import Node
 
 from trustmine.cparse.functions import largest_definition, name_of
-from trustmine.cparse.tree import Parsed, TooComplex, parse, preorder
+from trustmine.cparse.tree import Parsed, TooComplex, parse, preorder, text_of
 
 FUNCTION, MACRO, TYPE, CONSTANT = "function", "macro", "type", "constant"
 POINTER, VARIABLE, MEMBER, LABEL = "pointer variable", "variable", "member", "label"
@@ -72,7 +72,7 @@ def names(source: bytes, first_line: int, last_line: int, path: str) -> tuple[Na
 def _read_directives(parsed: Parsed, first_line: int, last_line: int, uses: _Uses) -> None:
     lexis = parsed.lexis
     for directive in lexis.directives:
-        text = _LITERAL.sub(b"", lexis.skeleton[directive.start : directive.end])
+        text = _LITERAL.sub(b" ", lexis.skeleton[directive.start : directive.end])
         if directive.word == b"define":
             words = _WORD.findall(text)
             uses.local |= {word.decode() for word in words[1:2]}
@@ -85,7 +85,7 @@ def _read_directives(parsed: Parsed, first_line: int, last_line: int, uses: _Use
 
 def _read_tree(parsed: Parsed, source: bytes, first_line: int, last_line: int, uses: _Uses) -> None:
     definition = largest_definition(parsed)
-    if definition is not None and (own_name := name_of(definition)) is not None:
+    if definition is not None and (own_name := name_of(definition, parsed.text)) is not None:
         uses.local.add(own_name.decode("utf-8", "replace").rpartition("::")[2])
     parents: _Parents = {}
     for node, parent, role in preorder(parsed.root):
@@ -96,7 +96,7 @@ def _read_tree(parsed: Parsed, source: bytes, first_line: int, last_line: int, u
                 continue  # not a word of plain ASCII: no name we could look for
             name = match[0].decode()
             kind = _kind(node, parent, role, name)
-            if _declares(node, parents):
+            if _declares(node, parents, parsed.text):
                 uses.local.add(name)
                 if any(step.type == "pointer_declarator" for step in _up(node, parents) if step.type in _DECLARING):
                     uses.pointers.add(name)
@@ -127,7 +127,7 @@ def _kind(node: Node, parent: Node, role: str | None, name: str) -> str:
     return MACRO if is_caps else VARIABLE
 
 
-def _declares(node: Node, parents: _Parents) -> bool:
+def _declares(node: Node, parents: _Parents, text: bytes) -> bool:
     """Whether this is the place where a parameter or local variable gets its name."""
     if node.type not in ("identifier", "type_identifier"):
         return False
@@ -148,7 +148,8 @@ def _declares(node: Node, parents: _Parents) -> bool:
             return False
         if parent.type in ("declaration", "condition_declaration") and role in ("declarator", "value"):
             return not any(
-                child.type == "storage_class_specifier" and child.text == b"extern" for child in parent.children
+                child.type == "storage_class_specifier" and text_of(child, text) == b"extern"
+                for child in parent.children
             )
         if parent.type in ("parameter_declaration", "optional_parameter_declaration", "for_range_loop"):
             return role == "declarator"

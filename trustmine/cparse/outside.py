@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import islice
 
-from trustmine.cparse.lexis import Lexis, blank
+from trustmine.cparse.lexis import Lexis
+from trustmine.cparse.repair import blank
 
 _BRACE = re.compile(rb"[{};]")
 _ATTRIBUTE = re.compile(

@@ -22,6 +22,8 @@ from trustmine.lines import LineRange
 # too few to reach either; only in longer ones do runs get shorter.
 MAX_RUN = 200
 MAX_RANGES = 100_000
+# Labels of one statement behind which a range may begin; labels nest in a tree, so a row of them costs its square.
+MAX_LABELS = 16
 
 _BRACKET = re.compile(rb"[][(){}]")
 _CLOSES = {b")": b"(", b"]": b"[", b"}": b"{"}
@@ -136,7 +138,7 @@ def _item(node: Node, text: bytes) -> _Item | None:
     if node.has_error and not _is_balanced(text[node.start_byte : node.end_byte]):
         return None
     starts, inner = [node.start_byte], node
-    while inner.type == "labeled_statement" and inner.named_children:
+    while inner.type == "labeled_statement" and inner.named_children and len(starts) <= MAX_LABELS:
         inner = inner.named_children[-1]
         if inner.type != "statement_identifier" and inner.end_byte > inner.start_byte:
             starts.append(inner.start_byte)

@@ -10,7 +10,7 @@ from tree_sitter import Node
 from trustmine.cparse.functions import outline_of
 from trustmine.cparse.lexis import Lexis, is_cpp
 from trustmine.cparse.outside import declarations
-from trustmine.cparse.tree import Parsed, TooComplex, fields, parse
+from trustmine.cparse.tree import Parsed, TooComplex, fields, parse, text_of
 
 # Raised when the same file would give other symbols; the grammars' versions count as well.
 VERSION = 1
@@ -153,7 +153,9 @@ def _declared(parsed: Parsed, source: bytes) -> Iterator[tuple[int, Symbol]]:
             if name is not None:
                 yield from symbol(name, "constant", node)
         elif node.type in ("declaration", "field_declaration", "type_definition"):
-            is_extern = any(c.type == "storage_class_specifier" and c.text == b"extern" for c in node.children)
+            is_extern = any(
+                c.type == "storage_class_specifier" and text_of(c, parsed.text) == b"extern" for c in node.children
+            )
             for child, _, role in fields(node):
                 if role == "type":
                     stack.append((child, node))

@@ -8,7 +8,9 @@ our own: source may nest deeper than Python's stack.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import accumulate, islice
+from operator import sub
 
 import tree_sitter_c
 import tree_sitter_cpp
@@ -19,26 +21,36 @@ from trustmine.cparse.lexis import Lexis, is_cpp
 C = Language(tree_sitter_c.language())
 CPP = Language(tree_sitter_cpp.language())
 
-_BRACKET = re.compile(rb"[][(){}]")
+_STEP: dict[int, int] = {byte: 1 if byte in b"([{" else -1 for byte in b"()[]{}"}
+_NO_BRACKETS = bytes(set(range(256)) - _STEP.keys())
 # The parser reports every 100 operations. 400 KB of C took 3,836 reports and
 # 0.15 s (measured 2026-11 on gpac's box_code_base.c), so this is about 5 MB.
 MAX_STEPS = 50_000
 # Brackets in brackets. Compilers stop at 256 unless told otherwise (clang -fbracket-depth).
 MAX_DEPTH = 1_000
 _INNER = ("_expression", "expression_statement", "initializer_list", "parameter_list", "argument_list", "_literal")
+_ONLY_CPP = re.compile(
+    rb"^[ \t]*(?:(?:inline[ \t]+)?namespace\b[\w\s:]{0,200}\{|template[ \t]*<|class[ \t]+\w+[^;(){}=]{0,400}\{"
+    rb"|(?:public|private|protected)[ \t]*:|using[ \t]+namespace\b)",
+    re.MULTILINE,
+)
 # Configurations parsed per source; further branches of an #if..#elif chain are not looked into.
 MAX_CONFIGURATIONS = 8
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """One configuration of a source, parsed."""
+    """One configuration of a source, parsed when first asked for its tree."""
 
     lexis: Lexis
-    root: Node
     text: bytes  # what was parsed: blanked, of the source's length
     left_out: tuple[tuple[int, int], ...]  # branches that were blanked
     cpp: bool
+
+    @cached_property
+    def root(self) -> Node:
+        """The tree; raises TooComplex."""
+        return _parse(self.text, self.cpp)
 
 
 class TooComplex(Exception):
@@ -46,23 +58,28 @@ class TooComplex(Exception):
 
 
 def parse(source: bytes, path: str, is_fragment: bool = False) -> Iterator[Parsed]:
-    """The configurations of a source, the usual one first; raises TooComplex.
+    """The configurations of a source, the usual one first; their trees may raise TooComplex.
 
-    A file named .h is C unless C++ reads it with fewer errors.
+    A file named .h is C unless it has C++'s own declarations outside of
+    `#ifdef __cplusplus`, or C++ reads it with fewer errors.
     """
-    cpp = is_cpp(path)
+    configurations = _configurations(source, is_cpp(path), is_fragment)
+    usual = next(configurations)
+    if path.lower().endswith(".h"):
+        others = _configurations(source, True, is_fragment)
+        if _ONLY_CPP.search(usual.text):
+            configurations, usual = others, next(others)
+        elif usual.root.has_error:
+            other = next(others)
+            if len(errors(other.root)) < len(errors(usual.root)):
+                configurations, usual = others, other
+    yield usual
+    yield from islice(configurations, MAX_CONFIGURATIONS - 1)
+
+
+def _configurations(source: bytes, cpp: bool, is_fragment: bool) -> Iterator[Parsed]:
     lexis = Lexis(source, cpp, is_fragment)
-    text, left_out = next(lexis.configurations())
-    root = _parse(text, cpp)
-    if path.lower().endswith(".h") and root.has_error:
-        other = Lexis(source, True, is_fragment)
-        other_text, other_left_out = next(other.configurations())
-        other_root = _parse(other_text, True)
-        if len(errors(other_root)) < len(errors(root)):
-            cpp, lexis, text, left_out, root = True, other, other_text, other_left_out, other_root
-    yield Parsed(lexis, root, text, left_out, cpp)
-    for text, left_out in islice(lexis.configurations(), 1, MAX_CONFIGURATIONS):
-        yield Parsed(lexis, _parse(text, cpp), text, left_out, cpp)
+    return (Parsed(lexis, text, left_out, cpp) for text, left_out in lexis.configurations())
 
 
 def outer_nodes(parsed: Parsed) -> Iterator[Node]:
@@ -101,9 +118,9 @@ def fields(node: Node) -> Iterator[tuple[Node, Node, str | None]]:
         more = cursor.goto_next_sibling()
 
 
-def text_of(node: Node) -> bytes:
+def text_of(node: Node, text: bytes) -> bytes:
     """The node's text in the configuration that was parsed."""
-    return node.text or b""
+    return text[node.start_byte : node.end_byte]  # Node.text would read it again through the parser's callback
 
 
 def errors(root: Node) -> list[Node]:
@@ -120,11 +137,9 @@ def errors(root: Node) -> list[Node]:
 
 
 def _depth(text: bytes) -> int:
-    """How deep brackets nest in a source whose literals hold none."""
-    depth = deepest = 0
-    for match in _BRACKET.finditer(text):
-        depth = depth + 1 if match[0] in b"([{" else max(depth - 1, 0)
-        deepest = max(deepest, depth)
+    """How deep brackets nest in a source whose literals hold none; one that was never opened closes nothing."""
+    levels: list[int] = list(accumulate(map(_STEP.__getitem__, text.translate(None, _NO_BRACKETS)), initial=0))
+    deepest: int = max(map(sub, levels, accumulate(levels, min)))
     return deepest
 
 
@@ -138,10 +153,18 @@ def _parse(text: bytes, cpp: bool) -> Node:
         steps += 1
         return steps > MAX_STEPS
 
-    def read(byte: int, _point: object) -> bytes:
-        return text[byte : byte + 65_536]
+    # The parser keeps a reference to all that it is given, for ever (py-tree-sitter 0.26). Views
+    # are small, and released they let go of the text.
+    whole = memoryview(text)
+    views: dict[int, memoryview] = {}
+
+    def read(byte: int, _point: object) -> memoryview:
+        return views.setdefault(byte, whole[byte:])
 
     try:
         return Parser(CPP if cpp else C).parse(read, progress_callback=give_up).root_node
     except ValueError as error:
         raise TooComplex(f"more than {MAX_STEPS} parser steps") from error
+    finally:
+        for view in (*views.values(), whole):
+            view.release()

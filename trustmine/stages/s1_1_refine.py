@@ -20,8 +20,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 from trustmine import counted, fixes, patches, text, tokens
-from trustmine.cparse import Function, Outline, function_at, outline, strip_comments_and_space
-from trustmine.fixes import Edit
+from trustmine.changed_function import MULTI_FUNCTION, NOT_IN_FUNCTION, UNPARSED, function_pair
+from trustmine.cparse import Function, outline, strip_comments_and_space
 from trustmine.lines import LineRange, cut_lines, split_lines
 from trustmine.patches import FilePatch, Hunk
 from trustmine.records import Advance, Commit, Diff, DiffFile, FunctionPair, Identifier, Outcome, PreImage, Reject
@@ -36,9 +36,9 @@ REASONS = (
     "after_cutoff",
     "multi_hunk",
     "only_additions",
-    "function_unparsed",
-    "not_in_function",
-    "multi_function",
+    UNPARSED,
+    NOT_IN_FUNCTION,
+    MULTI_FUNCTION,
     "noop",
     "format_only",
     "function_too_long",
@@ -75,10 +75,11 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     edits = fixes.edits(patch.hunks)
     fix = edits if is_hunk else fixes.of_code(edits, pre, post, file.old_path, file.new_path)
     if not fix:
-        return Reject("format_only" if _is_format_only(pre, post, file) else "not_in_function")
+        return Reject("format_only" if _is_format_only(pre, post, file) else NOT_IN_FUNCTION)
     if ctx.settings.only_additions == "reject" and not any(len(edit.old) for edit in fix):
         return Reject("only_additions")
-    pair = _function_pair(pre, post, patch.hunks, fix, file, is_hunk)
+    old, new = outline(pre, file.old_path), outline(post, file.new_path)
+    pair = function_pair(old, new, edits, fix, is_one_place=is_hunk)
     if isinstance(pair, str):
         return Reject(pair)
     before, after = (_lines(function) for function in pair)
@@ -92,7 +93,7 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     deleted = _within(before, (line for edit in edits for line in _each(edit.old)))
     added = _within(after, (line for edit in edits for line in _each(edit.new)))
     if not _is_twin(pre_bytes, post_bytes, deleted, added):
-        return Reject("not_in_function")
+        return Reject(NOT_IN_FUNCTION)
     fix_lines = set(_within(before, (line for edit in fix for line in _each(edit.old))))
     if ctx.settings.only_additions == "keep":
         fix_lines |= set(_within(before, fixes.insertion_lines(fix, before, pre, file.old_path)))
@@ -139,7 +140,7 @@ def _split(commit: Commit, ctx: Context) -> str | None:
 def _reason_by_shape(file: DiffFile, ctx: Context) -> str | None:
     """Why a change of this shape cannot be one function's fix; None if it may be."""
     if file.is_binary or file.is_submodule or file.change in ("deleted", "typechange"):
-        return "not_in_function"
+        return NOT_IN_FUNCTION
     if file.change == "added":
         return "only_additions"
     if file.n_hunks == 0:
@@ -157,59 +158,6 @@ def _file_patch(commit: Commit, ctx: Context, files: Sequence[DiffFile], file: D
     (part,) = (part for other, part in counted.parts(diff.patch, files) if other == file)
     (file_patch,) = patches.parse(text.encode(part, diff.encoding))
     return file_patch
-
-
-def _function_pair(
-    pre: bytes, post: bytes, hunks: Sequence[Hunk], fix: Sequence[Edit], file: DiffFile, is_hunk: bool
-) -> tuple[Function, Function] | str:
-    """The same function before and after, or the reason why the fix does not lie in one.
-
-    Only changed lines count: a hunk's context may reach into neighbours.
-    """
-    old, new = outline(pre, file.old_path), outline(post, file.new_path)
-    # Of one hunk the deleted lines tell the function; where it may be several, every edit has to agree.
-    places = [edit.place for edit in fix if len(edit.old) or not is_hunk] or [edit.place for edit in fix]
-    before = function_at(old.functions, places[0].first_line, places[-1].last_line)
-    if before is None:
-        return _why_none(old, LineRange(places[0].first_line, places[-1].last_line)) if is_hunk else _why(old, places)
-    added = [line for edit in fix for line in _each(edit.new)]
-    for after in new.functions:
-        holds = not added or (after.first_line <= added[0] and added[-1] <= after.last_line)
-        if (
-            holds
-            and _may_be(after.first_line, before.first_line, hunks)
-            and _may_be(after.last_line, before.last_line, hunks)
-        ):
-            return before, after
-    if not is_hunk:
-        return _why(
-            new, [edit.new if len(edit.new) else LineRange(edit.new.last_line, edit.new.first_line) for edit in fix]
-        )
-    (hunk,) = hunks
-    return _why_none(new, LineRange(hunk.new_start, max(hunk.new_start, hunk.new_start + hunk.new_lines - 1)))
-
-
-def _may_be(new_line: int, old_line: int, hunks: Sequence[Hunk]) -> bool:
-    """Whether the border of a function can have moved from one line to the other.
-
-    Lines around the hunks are the same, so there it has to be where it was.
-    """
-    growth = 0
-    for hunk in hunks:
-        if hunk.old_start <= old_line < hunk.old_start + hunk.old_lines:
-            return _in_new(hunk, new_line)
-        if hunk.old_start + hunk.old_lines <= old_line:
-            growth += hunk.new_lines - hunk.old_lines
-    return new_line == old_line + growth
-
-
-def _why(outline: Outline, places: Sequence[LineRange]) -> str:
-    """Why these places do not lie in one function."""
-    around = [function_at(outline.functions, place.first_line, place.last_line) for place in places]
-    if len({function for function in around if function is not None}) > 1:
-        return "multi_function"
-    lost = [place for place, function in zip(places, around, strict=True) if function is None]
-    return max((_why_none(outline, place) for place in lost), key="function_unparsed".__eq__, default="not_in_function")
 
 
 def _is_format_only(pre: bytes, post: bytes, file: DiffFile) -> bool:
@@ -238,16 +186,6 @@ def _touches(hunk: Hunk, function: LineRange) -> bool:
         edit.place.first_line <= function.last_line and function.first_line <= edit.place.last_line
         for edit in fixes.edits([hunk])
     )
-
-
-def _in_new(hunk: Hunk, line: int) -> bool:
-    return hunk.new_start <= line < hunk.new_start + hunk.new_lines
-
-
-def _why_none(outline: Outline, lines: LineRange) -> str:
-    """function_unparsed where the parser had trouble with these lines, else not_in_function."""
-    in_doubt = any(d.first_line <= lines.last_line and lines.first_line <= d.last_line for d in outline.doubtful)
-    return "function_unparsed" if outline.is_too_complex or in_doubt else "not_in_function"
 
 
 def _lines(function: Function) -> LineRange:
