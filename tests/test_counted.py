@@ -89,8 +89,8 @@ def test_parts_about_other_files_are_cut_from_the_stored_patch(tmp_path: Path) -
         git(tmp_path, "commit", "-qm", "x")
     sha = git(tmp_path, "rev-parse", "HEAD")
     found = GitRepo.open(tmp_path).patch(sha, 1_000_000)
-    assert found.patch is not None
-    whole, encoding = text.decode(found.patch)
+    assert found.text is not None
+    whole, encoding = found.text, found.encoding
     diff = Diff(whole, encoding, found.n_chars)
     kept = counted.patch(diff, found.files, WIDE)
     assert kept is not None
