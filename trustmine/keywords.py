@@ -27,6 +27,7 @@ _IDENTIFIER = re.compile(
     re.IGNORECASE,
 )
 OFFICIAL = ("CVE", "GHSA", "CWE")
+_STARTS = tuple(f"{kind.lower()}-" for kind in OFFICIAL)
 # What else tells that a commit answers a report, by kind; group 1 is the value. OSV's and OSS-Fuzz's identifiers
 # (https://osv.dev, https://google.github.io/oss-fuzz/); pages of bounty programmes and numbers of
 # research teams; issues of the usual trackers. "Closes #12" is left out: it names a pull request as often as an issue.
@@ -122,7 +123,8 @@ def find_identifiers(message: str, kinds: Sequence[str] = OFFICIAL) -> tuple[Ide
     its number, issues as `#12` or by their address without its scheme.
     """
     found = set()
-    for match in _IDENTIFIER.finditer(message):
+    folded = fold(message)  # most messages hold none: that is told without a regular expression
+    for match in _IDENTIFIER.finditer(message) if any(start in folded for start in _STARTS) else ():
         if match["ghsa"]:
             found.add(("GHSA", "GHSA-" + match["ghsa"].lower()))
         elif match["cwe"]:

@@ -25,7 +25,7 @@ REASONS = ("no_keyword", "merge", "shallow_boundary", "empty_diff")
 def prepare(commits: Sequence[Commit], ctx: Context) -> None:
     """Let git work ahead on the patches that these rows will want."""
     for commit in commits:
-        if len(commit.parents) <= 1 and not commit.is_boundary and _admitted(commit.message, ctx)[0].rules:
+        if len(commit.parents) <= 1 and not commit.is_boundary and _is_admitted(commit.message, ctx):
             ctx.repos.get(commit.repo_id).expect([commit.sha])
 
 
@@ -44,6 +44,11 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     if not patch.files:
         return Reject("empty_diff", found)
     return Advance((*found, Diff(patch.text, patch.encoding, patch.n_chars), *patch.files))
+
+
+def _is_admitted(message: str, ctx: Context) -> bool:
+    is_by_keyword = "keywords" in ctx.settings.admit and bool(ctx.keywords.find(message))
+    return is_by_keyword or bool(_admitted(message, ctx)[0].rules)
 
 
 def _admitted(message: str, ctx: Context) -> tuple[KeywordMatch, tuple[Identifier, ...]]:
