@@ -62,7 +62,7 @@ def _benchmarks(repo: str, known: Path | None, quick: bool) -> list[tuple[str, l
     ]
     if known is not None:
         found += [("profiles", [repo, str(known)]), ("ranking", [repo, str(known)])]
-    return found if quick else [*found, ("million", [])]
+    return found if quick else [*found, ("claims", []), ("million", [])]
 
 
 if __name__ == "__main__":

@@ -650,6 +650,20 @@ def test_more_patches_can_be_announced_than_fit_into_pipes(work: Work) -> None:
     repo.close()
 
 
+def test_the_helper_process_is_renewed_between_questions(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gitrepo, "RENEW_AFTER", 5)
+    shas = history_of(work, 12)
+    repo = GitRepo.open(work.folder)
+    helpers = set()
+    for batch in (shas[:4], shas[4:8], shas[8:]):
+        repo.expect(batch)
+        helpers.add(repo._diff_tree)
+        for sha in batch:
+            assert bytes_of(repo.patch(sha, LIMIT)) == work.show(sha)
+    assert len(helpers) == 2, "after eight answers, not in the middle of a batch"
+    repo.close()
+
+
 def test_a_long_patch_leaves_the_next_ones_whole(work: Work) -> None:
     work.write("big.c", b"int x;\n" * 300_000)
     big = work.commit()

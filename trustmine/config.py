@@ -199,7 +199,7 @@ class Settings:
     cache: str | None = _setting(None, "folder for clones of URLs; none: trustmine/repos in the user's cache")
     # the database and its queue
     db: str = _setting("trustmine.db", "the database")
-    batch_size: int = _setting(200, "rows a git or CPU worker claims at once", low=1)
+    batch_size: int = _setting(500, "rows a git or CPU worker claims at once", low=1)
     lease_s: float = _setting(900.0, "seconds after which a silent worker loses its rows", low=1)
     max_attempts: int = _setting(3, "failures after which a row is set aside", low=1)
 
