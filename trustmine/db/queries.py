@@ -48,10 +48,10 @@ def funnel(conn: sqlite3.Connection, scope: Scope = Scope()) -> dict[str, StageC
     names = list(places)
     counts = {name: StageCounts() for name in names[1:]}
     clause, values = scope.where()
+    # By repo_id first, in the order of the index commits_funnel: so a million rows are counted without sorting them.
     grouped = conn.execute(
         f"""SELECT status, outcome, reject_stage, reject_reason, count(*) FROM commits
-            WHERE 1{clause} GROUP BY status, outcome, reject_stage, reject_reason
-            ORDER BY count(*) DESC, reject_reason""",
+            WHERE 1{clause} GROUP BY repo_id, status, outcome, reject_stage, reject_reason""",
         values,
     )
     for status, outcome, reject_stage, reason, n in grouped:
@@ -64,6 +64,8 @@ def funnel(conn: sqlite3.Connection, scope: Scope = Scope()) -> dict[str, StageC
             counts[names[places[status] + 1]].failed += n
         elif outcome == "open":
             counts[names[places[status] + 1]].pending += n
+    for stage in counts.values():
+        stage.rejected = dict(sorted(stage.rejected.items(), key=lambda item: (-item[1], item[0])))
     live = [owner for owner in claims.owners(conn) if claims.is_alive(owner)]
     now = time.time()
     for owner in live:
