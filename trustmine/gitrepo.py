@@ -243,8 +243,7 @@ class GitRepo:
 
     def expect(self, shas: Sequence[str]) -> None:
         """Say which patches will be asked for next, in this order: git works on them meanwhile."""
-        for sha in shas:
-            self._ask(sha, sha if sha not in self._cut_off else self._trees(sha))
+        self._ask([(sha, sha if sha not in self._cut_off else self._trees(sha)) for sha in shas])
 
     def patch(self, sha: str, max_chars: int) -> Patch:
         """The patch against the first parent (the empty tree for a root), as git prints it.
@@ -254,27 +253,31 @@ class GitRepo:
         while self._asked and self._asked[0][0] != sha and any(asked == sha for asked, _ in self._asked):
             self._answer(0)  # of a row that did not want it after all
         if not self._asked or self._asked[0][0] != sha:
-            if self._asked:
-                self.close()
+            self._drop_asked()
             self.expect([sha])
         patch = self._answer(max_chars)
         if patch is None:
             # Nothing is printed for a merge, or where nothing changed.
             trees = self._trees(sha)
             if trees.split(" ")[0] != trees.split(" ")[1]:
-                if self._asked:
-                    self.close()
-                self._ask(sha, trees)
+                self._drop_asked()
+                self._ask([(sha, trees)])
                 patch = self._answer(max_chars)
         return patch or patchtext.EMPTY
 
-    def _ask(self, sha: str, question: str) -> None:
+    def _drop_asked(self) -> None:
+        """Make the next question the oldest."""
+        if self._asked:
+            self.close()
+
+    def _ask(self, questions: Sequence[tuple[str, str]]) -> None:
+        """Put questions, each with the commit it is about, behind those asked before."""
         if self._n_answered >= RENEW_AFTER and not self._asked:
             self.close()
         if self._diff_tree is None:
             self._diff_tree = gitcli.DiffTree(self.path, self._work_tree)
-        self._asked.append((sha, question))
-        self._diff_tree.ask([question])
+        self._asked.extend(questions)
+        self._diff_tree.ask(question for _, question in questions)
 
     def _answer(self, max_chars: int) -> Patch | None:
         """The oldest patch asked for; None if git printed nothing."""

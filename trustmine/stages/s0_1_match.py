@@ -24,9 +24,12 @@ REASONS = ("no_keyword", "merge", "shallow_boundary", "empty_diff")
 
 def prepare(commits: Sequence[Commit], ctx: Context) -> None:
     """Let git work ahead on the patches that these rows will want."""
+    wanted: dict[int, list[str]] = {}  # by repository
     for commit in commits:
         if len(commit.parents) <= 1 and not commit.is_boundary and _is_admitted(commit.message, ctx):
-            ctx.repos.get(commit.repo_id).expect([commit.sha])
+            wanted.setdefault(commit.repo_id, []).append(commit.sha)
+    for repo_id, shas in wanted.items():
+        ctx.repos.get(repo_id).expect(shas)
 
 
 def run(commit: Commit, ctx: Context) -> Outcome:
