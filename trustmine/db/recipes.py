@@ -160,14 +160,3 @@ def _send_back(conn: sqlite3.Connection, later: Sequence[str], places: Mapping[s
         " WHERE id IN (SELECT id FROM going_back WHERE is_aside)"
     )
     return int(conn.execute("SELECT count(*) FROM going_back").fetchone()[0])
-
-
-def decided_at(conn: sqlite3.Connection, stage: str, ids: Collection[int]) -> list[int]:
-    """Those of the commits that have a step of this stage."""
-    return [
-        row[0]
-        for row in conn.execute(
-            "SELECT commit_id FROM steps WHERE stage = ? AND commit_id IN (SELECT value FROM json_each(?)) ORDER BY 1",
-            (stage, json.dumps(list(ids))),
-        )
-    ]
