@@ -749,4 +749,4 @@ LEFT JOIN repos AS r ON r.id = c.repo_id
 LEFT JOIN models AS m ON m.id = l.model_id;
 
 PRAGMA application_id = 0x54524D4E; -- 'TRMN'
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

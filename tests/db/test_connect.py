@@ -101,3 +101,27 @@ def test_every_table_and_column_is_explained_in_the_schema() -> None:
     for number, line in enumerate(lines):
         if line.startswith("CREATE TABLE"):
             assert lines[number - 1].startswith("-- "), f"no comment above: {line}"
+
+
+def test_a_database_of_version_1_becomes_like_a_fresh_one(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
+    old.executescript((Path(__file__).parent / "schemas" / "v1.sql").read_text(encoding="utf-8"))
+    old.close()
+    upgraded = connect(tmp_path / "old.db")
+    fresh = connect(tmp_path / "fresh.db", create=True)
+    assert _layout(upgraded) == _layout(fresh)
+    assert upgraded.execute("PRAGMA user_version").fetchone()[0] == schema_version()
+    upgraded.close()
+    fresh.close()
+
+
+def _layout(conn: sqlite3.Connection) -> dict[str, object]:
+    """Tables with their columns in any order; the text of everything else."""
+    found: dict[str, object] = {}
+    for kind, name, sql in conn.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
+        if kind == "table":
+            columns = conn.execute(f"SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo('{name}')")
+            found[name] = sorted(columns.fetchall())
+        else:
+            found[name] = " ".join(sql.split())
+    return found

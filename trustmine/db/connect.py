@@ -7,18 +7,16 @@ IMMEDIATE (see `transaction`), so no transaction is ever open by accident.
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from trustmine import resources
+from trustmine.db.upgrades import UPGRADES
 from trustmine.errors import DatabaseError
 
 BUSY_TIMEOUT_S = 60.0  # how long a writer waits for another one
-
-# Upgrade n takes a database from user_version n to n + 1 inside one transaction.
-UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {}
 
 
 def schema_version() -> int:
@@ -116,7 +114,8 @@ def _prepare(conn: sqlite3.Connection, read_only: bool) -> None:
                 conn.execute(statement)
         else:
             for step in range(version, schema_version()):
-                UPGRADES[step](conn)
+                for statement in UPGRADES[step]:
+                    conn.execute(statement)
                 conn.execute(f"PRAGMA user_version = {step + 1}")
 
 
