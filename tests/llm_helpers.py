@@ -11,8 +11,11 @@ from trustmine.resources import built_in_model
 
 @functools.cache
 def engine() -> LocalEngine:
-    """The engine of the built-in model with a context of 2,048 tokens, on one thread: others may need the cores."""
-    return LocalEngine.open(built_in_model(), n_ctx=2048, n_threads=1)
+    """The engine of the built-in model with a context of 2,048 tokens, on one thread: others may need the cores.
+
+    Its answers are the same to the last bit, whatever else was asked of it.
+    """
+    return LocalEngine.open(built_in_model(), n_ctx=2048, n_threads=1, is_deterministic=True)
 
 
 def ask(request: Request, of: Engine | None = None) -> Completion:

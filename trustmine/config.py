@@ -189,6 +189,15 @@ class Settings:
     n_ctx: int = _setting(8_192, "context in tokens (never more than the model was trained for)", low=256)
     n_gpu_layers: int = _setting(-1, "layers on the GPU; -1: all, if the build can", low=-1)
     n_threads: int = _setting(0, "CPU threads of the model; 0: one per core", low=0)
+    n_sequences: int = _setting(0, "sequences the model works on side by side; 0: what suits the device", low=0)
+    n_batch: int = _setting(0, "tokens handed to llama.cpp at once; 0: what suits the device", low=0)
+    n_ubatch: int = _setting(0, "of these, in one pass over the layers; 0: llama.cpp's default", low=0)
+    kv_layout: str = _setting(
+        "auto",
+        "memory of sequences: shared (unified) or each its own (separate); auto: what suits the device",
+        choices=("auto", "unified", "separate"),
+    )
+    deterministic: bool = _setting(False, "answers that do not depend at all on what shares their batch; slower")
     seed: int = _setting(0, "seed of sampling", low=0)
     temperature: float = _setting(0.0, "temperature of generated text; 0: the most likely token", low=0)
     repeat_penalty: float = _setting(
@@ -298,6 +307,10 @@ def _checked(name: str, value: object, place: str) -> object:
                 raise wrong("a date like 2023-01-01") from None
         if isinstance(value, datetime.datetime) or not isinstance(value, datetime.date):
             raise wrong("a date like 2023-01-01")
+        return value
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise wrong("true or false")
         return value
     if isinstance(default, int | float):
         wanted = "a whole number" if isinstance(default, int) else "a number"

@@ -106,9 +106,9 @@ def _model(settings: Settings) -> str:
 
 
 def _gpu(settings: Settings) -> Check:
-    from trustmine.llm import local
+    from trustmine.llm import gguf
 
-    if local.supports_gpu():
+    if gguf.supports_gpu():
         layers = "all layers" if settings.n_gpu_layers < 0 else f"{settings.n_gpu_layers} layers"
         return Check("GPU offload", True, f"yes, {layers}")
     return Check(

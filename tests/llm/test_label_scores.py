@@ -1,11 +1,12 @@
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trustmine.llm.labels import Tokens, log_softmax, score_labels
+from trustmine.llm.labels import Logits, Tokens, log_softmax, score_labels
 
 N_VOCAB = 5
 
@@ -13,6 +14,17 @@ N_VOCAB = 5
 def logits_after(tokens: Tokens) -> NDArray[np.float32]:
     """A made-up language of five tokens, different after every prefix."""
     return np.random.default_rng([1, *(token + 2 for token in tokens)]).normal(0, 2, N_VOCAB).astype(np.float32)
+
+
+def scores_of(labels: dict[str, Tokens], logits: Callable[[Tokens], Logits] = logits_after) -> dict[str, float]:
+    """What score_labels gives when it is told the logits that it asks for."""
+    scoring = score_labels(labels)
+    path = next(scoring)
+    while True:
+        try:
+            path = scoring.send(logits(path))
+        except StopIteration as stop:
+            return dict(stop.value)
 
 
 def probability(tokens: Tokens) -> float:
@@ -33,7 +45,7 @@ def test_log_softmax_sums_to_one_for_any_logits() -> None:
 def test_labels_of_several_tokens_are_products_over_the_full_vocabulary() -> None:
     labels = {"a": (0,), "b": (1, 2), "c": (1, 3, 4), "d": (2, 2)}
     wanted = {label: probability(tokens) for label, tokens in labels.items()}
-    scores = score_labels(labels, logits_after)
+    scores = scores_of(labels)
     for label, p in wanted.items():
         assert math.exp(scores[label]) == pytest.approx(p / sum(wanted.values()))
 
@@ -46,7 +58,7 @@ def test_a_label_that_begins_another_counts_the_texts_that_do_not_go_on_to_it() 
         owners = [label for label, begin in labels.items() if tokens[: len(begin)] == begin]
         if owners:
             wanted[max(owners, key=lambda label: len(labels[label]))] += probability(tokens)
-    scores = score_labels(labels, logits_after)
+    scores = scores_of(labels)
     for label, p in wanted.items():
         assert math.exp(scores[label]) == pytest.approx(p / sum(wanted.values()), rel=1e-5)
 
@@ -58,11 +70,11 @@ def test_inner_nodes_are_evaluated_once_and_leaves_never() -> None:
         asked.append(tokens)
         return logits_after(tokens)
 
-    score_labels({"yes": (0,), "no": (1,), "x": (2, 3), "y": (2, 4), "z": (2, 4, 0)}, recorded)
+    scores_of({"yes": (0,), "no": (1,), "x": (2, 3), "y": (2, 4), "z": (2, 4, 0)}, recorded)
     assert asked == [(), (2,), (2, 4)]
 
 
 @pytest.mark.parametrize("labels", [{"a": (1,), "b": (1,)}, {"a": ()}])
 def test_labels_that_cannot_be_told_apart_are_refused(labels: dict[str, Tokens]) -> None:
     with pytest.raises(ValueError, match="differ"):
-        score_labels(labels, logits_after)
+        scores_of(labels)

@@ -36,6 +36,7 @@ class ModelInfo:
     n_ctx_train: int
     engine: str  # with version
     n_ctx: int  # context of this run, tokens
+    is_deterministic: bool = False  # answers do not depend at all on what shares their batch
 
 
 class Engine(Protocol):
@@ -57,8 +58,11 @@ class Engine(Protocol):
         """Take over a request; its answer comes back under `ticket`."""
         ...
 
-    def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
-        """Answers that are ready; works until there is one. Empty only if nothing was submitted."""
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+        """Answers that are ready; works until there is one, or for about `timeout_s`.
+
+        Without a timeout empty only if nothing was submitted.
+        """
         ...
 
     def close(self) -> None: ...

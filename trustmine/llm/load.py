@@ -33,6 +33,11 @@ def open_engine(settings: Settings, known_hash: KnownHash | None = None, progres
         n_ctx=settings.n_ctx,
         n_gpu_layers=settings.n_gpu_layers,
         n_threads=settings.n_threads,
+        n_sequences=settings.n_sequences,
+        n_batch=settings.n_batch,
+        n_ubatch=settings.n_ubatch,
+        kv_layout=settings.kv_layout,
+        is_deterministic=settings.deterministic,
         known_sha256=known,
         progress=progress,
     )
