@@ -166,11 +166,27 @@ CREATE TABLE llm_calls (
     n_prompt       INTEGER NOT NULL,      -- tokens of the prompt
     n_cached       INTEGER NOT NULL,      -- of these, taken from the KV cache
     n_completion   INTEGER NOT NULL,      -- tokens generated
-    duration_ms    REAL NOT NULL,
+    duration_ms    REAL NOT NULL,         -- from its first token to its answer; calls beside it share that time
     created_at_s   REAL NOT NULL,
     PRIMARY KEY (commit_id, stage, request_hash)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX llm_calls_request ON llm_calls (request_hash);
+
+-- One row per time that a model was loaded: what it did, and how busy it was.
+CREATE TABLE model_runs (
+    id           INTEGER PRIMARY KEY,
+    model_id     INTEGER NOT NULL REFERENCES models (id),
+    worker       TEXT NOT NULL,           -- the process that holds it: host:pid:start:nonce, as in commits.claim_owner
+    n_sequences  INTEGER NOT NULL,        -- questions that it works on at once
+    started_at_s REAL NOT NULL,           -- when it was ready
+    seen_at_s    REAL NOT NULL,           -- when this row was last written
+    ended_at_s   REAL,                    -- NULL while it runs (or if it was killed)
+    busy_s       REAL NOT NULL DEFAULT 0, -- seconds in which it worked
+    n_calls      INTEGER NOT NULL DEFAULT 0, -- questions answered
+    n_prompt     INTEGER NOT NULL DEFAULT 0, -- tokens of their prompts
+    n_cached     INTEGER NOT NULL DEFAULT 0, -- of these, taken from the KV cache
+    n_completion INTEGER NOT NULL DEFAULT 0  -- tokens generated
+) STRICT;
 
 -- How raw label log-probabilities of one model and prompt become a label.
 -- score = log p(yes) - log p(no); p_fix = 1 / (1 + exp(-scale * (score - offset))).

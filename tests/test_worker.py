@@ -36,6 +36,13 @@ def filled(conn: sqlite3.Connection, demo: Path) -> Iterator[sqlite3.Connection]
     yield conn
 
 
+class NoModels(pipeline.Models):
+    """Models that must not be needed."""
+
+    def get(self) -> tuple[Engine, int]:
+        raise AssertionError("a model is loaded")
+
+
 def facts_of(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for table in ("keyword_matches", "identifiers", "diffs", "diff_files", "commit_sizes", "priorities", "steps"):
@@ -69,17 +76,17 @@ def test_several_processes_leave_what_one_leaves(
     settings = Settings(batch_size=5)
     for stage in ("s0_1", "s0_2"):
         worker.advance(alone, stage, settings)
-        order = worker.Order(db_path, stage, settings, Scope())
-        seen = []
-        tally = worker.advance_with(3, order, progress=seen.append)
-        assert sum(t.total for t in seen) == tally.total > 0
+        plan = pipeline.Plan(n_workers=3)
+        done = pipeline.advance(db_path, filled, stage, settings, NoModels(filled, settings), plan, console.progress)
+        assert done.tally.total > 0
     assert facts_of(filled) == facts_of(alone)
     alone.close()
 
 
 def test_a_shared_limit_is_kept_by_several_processes(filled: sqlite3.Connection, db_path: Path) -> None:
-    order = worker.Order(db_path, "s0_1", Settings(batch_size=4), Scope())
-    assert worker.advance_with(2, order, limit=21).total == 21
+    settings, plan = Settings(batch_size=4), pipeline.Plan(limit=21, n_workers=2)
+    done = pipeline.advance(db_path, filled, "s0_1", settings, NoModels(filled, settings), plan, console.progress)
+    assert done.tally.total == 21
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
@@ -92,10 +99,11 @@ def test_a_limit_takes_the_most_promising_rows_also_when_workers_share_it(
     in_order = [row[0] for row in filled.execute("SELECT id FROM commits WHERE status = 's0_3' AND outcome = 'open'"
                                                  " ORDER BY priority DESC, id")]  # fmt: skip
     assert in_order != sorted(in_order)
-    order = worker.Order(db_path, "s1_1", Settings(batch_size=2, max_attempts=1), Scope())
-    assert worker.advance_with(n_workers, order, limit=9).total == 9
-    done = {row[0] for row in filled.execute("SELECT commit_id FROM steps WHERE stage = 's1_1'")}
-    assert done == set(in_order[:9])
+    settings, plan = Settings(batch_size=2, max_attempts=1), pipeline.Plan(limit=9, n_workers=n_workers)
+    done = pipeline.advance(db_path, filled, "s1_1", settings, NoModels(filled, settings), plan, console.progress)
+    assert done.tally.total == 9
+    worked = {row[0] for row in filled.execute("SELECT commit_id FROM steps WHERE stage = 's1_1'")}
+    assert worked == set(in_order[:9])
 
 
 def test_the_order_is_a_setting(filled: sqlite3.Connection) -> None:
@@ -119,7 +127,8 @@ def test_sending_rows_back_takes_their_priority_away(filled: sqlite3.Connection)
 def test_trouble_of_a_worker_process_reaches_the_parent(filled: sqlite3.Connection, db_path: Path) -> None:
     filled.execute("UPDATE repos SET path = '/nowhere'")
     with pytest.raises(RepositoryError, match="cannot be read any more"):
-        worker.advance_with(2, worker.Order(db_path, "s0_1", Settings(), Scope()))
+        plan, models = pipeline.Plan(n_workers=2), NoModels(filled, Settings())
+        pipeline.advance(db_path, filled, "s0_1", Settings(), models, plan, console.progress)
     assert claims.owners(filled) == []
     assert queries.funnel(filled)["s0_1"].pending == 76
 
@@ -244,13 +253,6 @@ def test_prompts_that_do_not_fit_the_context_reject_their_rows(filled: sqlite3.C
     engine[0].close()
     assert tally.total == tally.rejected > 10
     assert queries.funnel(filled)["s0_3"].rejected == {worker.CONTEXT_OVERFLOW: tally.total}
-
-
-class NoModels(pipeline.Models):
-    """Models that must not be needed."""
-
-    def get(self) -> tuple[Engine, int]:
-        raise AssertionError("a model is loaded")
 
 
 def test_rows_that_a_list_has_judged_load_no_model_and_are_not_stale_for_want_of_one(

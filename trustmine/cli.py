@@ -3,13 +3,14 @@
 import datetime
 import os
 import platform
+import signal
 import sqlite3
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
@@ -52,9 +53,13 @@ Order = Annotated[
     Literal["priority", "newest", "oldest"] | None,
     typer.Option("--order", help="Rows to take first; before s0_2 priority is oldest [default: priority, or as set]."),
 ]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option("--deterministic", help="Answers do not depend at all on what the model works on beside; slower."),
+]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Processes [default: one per core; one for stages that ask a model]."),
+    typer.Option("--workers", min=1, help="Processes [default: one per core; beside a model a few]."),
 ]
 Stage = Annotated[str, typer.Option("--stage", help="s0_1, s0_2, s0_3, s1_1, s1_2, s2_0, s2_1, s2_2, s3_1, s3_2, s4.")]
 
@@ -107,26 +112,32 @@ def ingest(
     _ingest(_settings(config_file, db=db).settings, repo, tuple(ref or ("HEAD",)), name)
 
 
-def _ingest(settings: Settings, repo: str, refs: tuple[str, ...], name: str | None) -> str:
-    """Ingest and report; the repository's name in the database."""
+def _ingest(settings: Settings, repo: str, refs: tuple[str, ...], name: str | None) -> None:
     from trustmine import ingest as ingesting
 
     started = monotonic()
-    if ingesting.is_url(repo):
-        console.say(f"Cloning or fetching {repo}")
-    source = ingesting.find(repo, refs=refs, cache=settings.cache)
+    source = _source(settings, repo, refs)
     with _database(settings, create=True) as conn, console.progress("ingest", None) as draw:
         done = ingesting.ingest(conn, source, name=name, progress=draw)
+    _say_ingested(done, monotonic() - started)
+
+
+def _source(settings: Settings, repo: str, refs: tuple[str, ...]) -> Any:
+    from trustmine import ingest as ingesting
+
+    if ingesting.is_url(repo):
+        console.say(f"Cloning or fetching {repo}")
+    return ingesting.find(repo, refs=refs, cache=settings.cache)
+
+
+def _say_ingested(done: Any, seconds: float | None = None) -> None:
     if done.is_shallow:
         console.say(
             f"Warning: {done.repo} is a shallow clone: commits at its boundary cannot be compared with their parents "
             f"and will be rejected\n  Try: git -C {done.path} fetch --unshallow"
         )
-    console.say(
-        f"{done.repo}: {done.n_new:,} new commits, {done.n_commits:,} in all, "
-        f"in {console.duration(monotonic() - started)}"
-    )
-    return done.repo
+    took = "" if seconds is None else f", in {console.duration(seconds)}"
+    console.say(f"{done.repo}: {done.n_new:,} new commits, {done.n_commits:,} in all{took}")
 
 
 # ------------------------------------------------------------------- advance and run
@@ -145,6 +156,7 @@ def advance(
     workers: Workers = None,
     model: Model = None,
     profile: Profile = None,
+    deterministic: Deterministic = None,
     stale: Annotated[
         bool, typer.Option("--stale", help="Redo rows made by other settings, prompts or models; alone: of all stages.")
     ] = False,
@@ -162,7 +174,8 @@ def advance(
         raise UsageError("Give --stage, or --stale to redo what is out of date.")
     if stage is not None:
         stages.get(stage)
-    settings = _settings(config_file, db=db, model=model, order=order, profile=profile).settings
+    flags = {"db": db, "model": model, "order": order, "profile": profile, "deterministic": deterministic}
+    settings = _settings(config_file, **flags).settings
     with _database(settings) as conn:
         plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
@@ -198,6 +211,7 @@ def run(
     workers: Workers = None,
     model: Model = None,
     profile: Profile = None,
+    deterministic: Deterministic = None,
     config_file: Config = None,
 ) -> None:
     """Ingest a repository, if given, then work on all stages until nothing is pending.
@@ -206,16 +220,27 @@ def run(
 
     Example: trustmine run https://github.com/curl/curl
     """
+    from trustmine import ingest as ingesting
     from trustmine import pipeline
 
-    settings = _settings(config_file, db=db, model=model, order=order, profile=profile).settings
-    if repo_path is not None:
-        repo = _ingest(settings, repo_path, tuple(ref or ("HEAD",)), name)
-    with _database(settings) as conn:
-        plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
+    flags = {"db": db, "model": model, "order": order, "profile": profile, "deterministic": deterministic}
+    settings = _settings(config_file, **flags).settings
+    source = None if repo_path is None else _source(settings, repo_path, tuple(ref or ("HEAD",)))
+    with _database(settings, create=source is not None) as conn:
+        scope, feed = _scope(conn, repo, start, end, labelled), None
+        if source is not None:
+            repo_id = ingesting.register(conn, source, name)
+            scope, feed = replace(scope, repo_id=repo_id), ingesting.steps(conn, source, repo_id)
+        plan = pipeline.Plan(scope, limit, workers)
         models = pipeline.Models(conn, settings)
         try:
-            pipeline.run(Path(settings.db), conn, settings, models, plan, console.progress, _report)
+            done = pipeline.run(Path(settings.db), conn, settings, models, plan, console.board(), feed)
+            if done.ingested is not None:
+                _say_ingested(done.ingested)
+            for stage in done.stages:
+                _report(stage)
+            if (meter := models.meter) is not None:
+                console.say(console.model_line(meter.counts, meter.busy_s, done.seconds))
         finally:
             models.close()
 
@@ -529,6 +554,7 @@ def _main(
 
 def main(args: list[str] | None = None) -> None:
     """Run a command; exit 0 fine, 1 known error, 2 usage, 3 our bug, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a shutdown loses no more than Ctrl-C does
     sys.exit(_exit_code(lambda: app(args=args, standalone_mode=False)))
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -29,6 +30,7 @@ from rich.text import Text
 from trustmine.db.claims import Tally
 from trustmine.db.queries import Rate, StageCounts
 from trustmine.errors import TrustmineError
+from trustmine.meter import Counts
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -129,13 +131,8 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.1f}/s" if speed else "", style="cyan")
 
 
-@contextmanager
-def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left on stderr; call what it gives with the number done so far.
-
-    Where stderr is no terminal nothing is drawn.
-    """
-    columns = (
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
@@ -144,20 +141,56 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left on stderr; call what it gives with the number done so far.
+
+    Where stderr is no terminal nothing is drawn.
+    """
+    with Progress(*_columns(), console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(safe(label), total=total)
         yield lambda done: bar.update(task, completed=done)
 
 
-def tally_line(stage: str, tally: Tally, seconds: float) -> str:
-    """One line: what a stage did."""
+@contextmanager
+def board() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Bars for several things that go on at once; call what it gives with a label, the number done and that in all.
+
+    Where stderr is no terminal nothing is drawn.
+    """
+    with Progress(*_columns(), console=err, transient=True, disable=not err.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def draw(label: str, done: int, total: int | None) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(safe(label), total=total)
+            bars.update(tasks[label], completed=done, total=total)
+
+        yield draw
+
+
+def tally_line(stage: str, tally: Tally, seconds: float | None) -> str:
+    """One line: what a stage did, and in what time if that was its own."""
     parts = [f"{tally.advanced:,} passed", f"{tally.rejected:,} rejected"]
     if tally.failed:
         parts.append(f"{tally.failed:,} failures")
     if tally.lost:
         parts.append(f"{tally.lost:,} late results dropped")
+    if seconds is None:
+        return f"{stage}: {', '.join(parts)}"
     speed = f", {tally.total / seconds:,.1f} rows/s" if tally.total and seconds > 0 else ""
     return f"{stage}: {', '.join(parts)} in {duration(seconds)}{speed}"
+
+
+def model_line(counts: Counts, busy_s: float, of_s: float) -> str:
+    """One line: what a model did in a time, and for how much of it."""
+    return (
+        f"model: {counts.n_calls:,} answers, {counts.n_calls / max(of_s, 1e-3) * 3600:,.0f} an hour; "
+        f"{counts.n_evaluated / max(busy_s, 1e-3):,.0f} tokens/s, {counts.n_cached / max(counts.n_prompt, 1):.0%} of "
+        f"prompts from its cache; at work {busy_s / max(of_s, 1e-3):.0%} of the time"
+    )
 
 
 def jsonable(value: Any) -> Any:

@@ -9,7 +9,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -81,16 +81,31 @@ def ingest(
     progress: Callable[[int], None] = lambda n: None,
 ) -> Ingested:
     """Add the commits of a repository. `progress` is told the number of commits walked so far."""
+    walking = steps(conn, source, register(conn, source, name))
+    while True:
+        try:
+            progress(next(walking))
+        except StopIteration as stop:
+            done: Ingested = stop.value
+            return done
+
+
+def register(conn: sqlite3.Connection, source: Source, name: str | None = None) -> int:
+    """The id of the repository's row, made if there is none. Raises RepositoryError."""
+    name = name or (name_of_url(source.url) if source.url else source.repo.default_name)
+    return _repo_row(conn, source.repo, source.url, name)
+
+
+def steps(conn: sqlite3.Connection, source: Source, repo_id: int) -> Generator[int, None, Ingested]:
+    """Add the commits batch by batch; yields the number walked so far after each."""
     repo = source.repo
-    name = name or (name_of_url(source.url) if source.url else repo.default_name)
-    repo_id = _repo_row(conn, repo, source.url, name)
     known = [row[0] for row in conn.execute("SELECT sha FROM refs WHERE repo_id = ?", (repo_id,))]
     n_walked = n_new = 0
     headers = repo.walk(tuple(source.tips.values()), known)
     while batch := list(islice(headers, BATCH)):
         n_new += _store(conn, repo_id, batch)
         n_walked += len(batch)
-        progress(n_walked)
+        yield n_walked
     with transaction(conn):
         conn.executemany(
             "INSERT OR REPLACE INTO refs (repo_id, ref, sha) VALUES (?, ?, ?)",

@@ -1,27 +1,37 @@
-"""Stages one after the other: what `advance` and `run` do, with one model for all of them.
+"""Stages one after the other, or side by side: what `advance` and `run` do, with one model for all of them.
 
 Promises: a model is loaded once per run, and only if a stage has rows for it.
+`run` does the stages before the model first, since only then is known which
+rows are the most promising; then all others at once, every row through as many
+as it can, so that the model always has something to judge.
 """
 
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
 from trustmine import calibrate, tools, worker
 from trustmine.config import Settings
+from trustmine.crew import NICENESS, Crew, Task
 from trustmine.db import queries, recipes
 from trustmine.db.claims import Scope, Tally
+from trustmine.ingest import Ingested
 from trustmine.llm.base import Engine
+from trustmine.meter import Metered
 from trustmine.stages import STAGES, aside, get
 
 # Fewer rows than this are done before a second process has started.
 WORTH_PROCESSES = 1_000
+# Worker processes beside a model, at most: they only have to keep it busy.
+MAX_BESIDE_MODEL = 8
 
 Show = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+# Draws how far several stages are: stage, rows done, rows in all if known.
+Board = AbstractContextManager[Callable[[str, int, int | None], None]]
 
 
 class Models:
@@ -29,12 +39,18 @@ class Models:
 
     def __init__(self, conn: sqlite3.Connection, settings: Settings) -> None:
         self._conn, self._settings = conn, settings
-        self._engine: tuple[Engine, int] | None = None
+        self._engine: tuple[Metered, int] | None = None
 
     def get(self) -> tuple[Engine, int]:
         if self._engine is None:
-            self._engine = tools.open_engine(self._conn, self._settings)
+            engine, model_id = tools.open_engine(self._conn, self._settings)
+            self._engine = (Metered(engine, self._conn, model_id), model_id)
         return self._engine
+
+    @property
+    def meter(self) -> Metered | None:
+        """What the engine has done, if it was opened."""
+        return None if self._engine is None else self._engine[0]
 
     def close(self) -> None:
         if self._engine is not None:
@@ -48,7 +64,7 @@ class Done:
 
     stage: str
     tally: Tally
-    seconds: float
+    seconds: float | None  # None: it went on beside others
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,7 @@ class Plan:
 
     scope: Scope = Scope()
     limit: int | None = None  # rows per stage
-    n_workers: int | None = None  # None: one per core for git and CPU stages, one for stages that ask a model
+    n_workers: int | None = None  # None: one per core for git and CPU stages, a few beside a model
 
 
 def n_waiting(conn: sqlite3.Connection, stage_name: str, scope: Scope) -> int:
@@ -77,46 +93,71 @@ def advance(
     started = monotonic()
     if waiting == 0:
         return Done(stage_name, Tally(), 0.0)
-    n_workers = plan.n_workers or _default_workers(stage.KIND, waiting)
-    total = Tally()
-    asks = stage.KIND == "llm"
+    n_workers = plan.n_workers or (1 if stage.KIND == "llm" or waiting < WORTH_PROCESSES else os.cpu_count() or 1)
+    engine: tuple[Engine, int] | None = None
     scope = plan.scope
-    if stage_name == calibrate.STAGE:
-        labelled = replace(scope, is_labelled=True)
-        if n_waiting(conn, stage_name, labelled) == n_waiting(conn, stage_name, scope):
-            asks, scope = False, labelled  # lists have judged them all: no model is loaded for nothing
-    if n_workers == 1 and asks:
-        engine = models.get()  # before the bar appears: loading is not judging
-        if stage_name == calibrate.STAGE:
-            with show("calibrating", settings.calibration_rows) as draw:
-                calibrate.ensure(conn, settings, engine, draw)
+    if stage.KIND == "llm" and n_workers == 1:
+        engine = _open(conn, settings, models, scope, stage_name, show)  # before the bar: loading is not judging
+        scope = scope if engine is not None else replace(scope, is_labelled=True)
+    total = Tally()
     with show(stage_name, waiting) as draw:
 
-        def progress(tally: Tally) -> None:
+        def progress(_: str, tally: Tally) -> None:
             nonlocal total
             total += tally
             draw(total.total)
 
         if n_workers > 1:
-            order = worker.Order(db, stage_name, settings, scope, asks)
-            worker.advance_with(n_workers, order, limit=plan.limit, progress=progress)
+            _crew(db, conn, settings, models, replace(plan, n_workers=n_workers), show, progress).run([[stage_name]])
         else:
+            allowance = worker.Allowance(plan.limit)
             worker.advance(
-                conn,
-                stage_name,
-                settings,
-                engine=models.get() if asks else None,
-                scope=scope,
-                allowance=worker.Allowance(plan.limit),
-                progress=progress,
+                conn, stage_name, settings, engine=engine, scope=scope, allowance=allowance, progress=progress
             )
     return Done(stage_name, total, monotonic() - started)
 
 
-def _default_workers(kind: str, waiting: int) -> int:
-    if kind == "llm" or waiting < WORTH_PROCESSES:
-        return 1
-    return os.cpu_count() or 1
+def _open(
+    conn: sqlite3.Connection, settings: Settings, models: Models, scope: Scope, stage_name: str, show: Show
+) -> tuple[Engine, int] | None:
+    """The engine for a stage, calibrated where that stage needs it; None if lists have judged all its rows."""
+    if stage_name != calibrate.STAGE:
+        return models.get()
+    if n_waiting(conn, stage_name, replace(scope, is_labelled=True)) == n_waiting(conn, stage_name, scope):
+        return None
+    engine = models.get()
+    with show("calibrating", settings.calibration_rows) as draw:
+        calibrate.ensure(conn, settings, engine, draw)
+    return engine
+
+
+def _crew(
+    db: Path,
+    conn: sqlite3.Connection,
+    settings: Settings,
+    models: Models,
+    plan: Plan,
+    show: Show,
+    progress: worker.Progress,
+) -> Crew:
+    asks = plan.n_workers is None
+    n_workers = plan.n_workers or max(2, min(MAX_BESIDE_MODEL, os.cpu_count() or 1))
+    return Crew(
+        Task(db, settings, plan.scope, NICENESS if asks else 0),
+        n_workers,
+        plan.limit,
+        lambda stage: _open(conn, settings, models, plan.scope, stage, show),
+        progress,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run did."""
+
+    stages: tuple[Done, ...]
+    seconds: float
+    ingested: Ingested | None
 
 
 def run(
@@ -125,14 +166,47 @@ def run(
     settings: Settings,
     models: Models,
     plan: Plan,
-    show: Show,
-    report: Callable[[Done], None],
-) -> None:
-    """All stages in their order until nothing is pending; each is reported when it is done."""
-    for name in STAGES:
-        done = advance(db, conn, name, settings, models, plan, show)
-        if done.tally.total:
-            report(done)
+    board: Board,
+    feed: Generator[int, None, Ingested] | None = None,
+) -> Ran:
+    """All stages until nothing is pending.
+
+    `feed`, from ingest.steps, brings new rows while the first stages work on
+    them.
+    """
+    began = monotonic()
+    tallies: dict[str, Tally] = {}
+    totals: dict[str, int | None] = {}
+    ingested: Ingested | None = None
+    first = tuple(STAGES)[: tuple(STAGES).index(calibrate.STAGE)]
+    with board as draw:
+
+        def progress(stage: str, tally: Tally) -> None:
+            tallies[stage] = tallies.get(stage, Tally()) + tally
+            if stage == calibrate.STAGE and stage not in totals:
+                waiting = n_waiting(conn, stage, plan.scope) + tally.total
+                totals[stage] = waiting if plan.limit is None else min(waiting, plan.limit)
+            draw(stage, tallies[stage].total, totals.get(stage))
+
+        def fed(walking: Generator[int, None, Ingested]) -> Iterator[int]:
+            nonlocal ingested
+            while True:
+                try:
+                    n = next(walking)
+                except StopIteration as stop:
+                    ingested = stop.value
+                    return
+                draw("ingest", n, None)
+                yield n
+
+        @contextmanager
+        def show(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+            yield lambda done: draw(label, done, total)
+
+        crew = _crew(db, conn, settings, models, plan, show, progress)
+        crew.run([first, tuple(STAGES)], None if feed is None else fed(feed))
+    stages = tuple(Done(stage, tallies[stage], None) for stage in STAGES if stage in tallies)
+    return Ran(stages, monotonic() - began, ingested)
 
 
 def send_stale_back(

@@ -1,38 +1,38 @@
-"""The loop: claim rows, run the stage on each, finish them; in one process or several.
+"""The loop: claim rows, run the stage on each, finish them, in one process.
 
-Any number of workers may run, also started by hand elsewhere. No transaction
-is open while a stage works. Whatever a stage raises fails that row and is
-recorded; a TrustmineError is trouble with the run and stops it. Ctrl-C keeps
-every result that is complete and gives the other rows back.
+A line works on one stage or several. Where it has several, the deepest that
+has rows comes first, and a row whose question is answered goes on to the next
+stage at once, while what the model has read of it is still in its cache. Many
+rows that ask are in hand at the same time. No transaction is open while a
+stage works. Whatever a stage raises fails that row and is recorded; a
+TrustmineError is trouble with the run and stops it. Ctrl-C keeps every result
+that is complete and gives the other rows back. Processes are crew.py's.
 """
 
 import multiprocessing
-import multiprocessing.connection
 import sqlite3
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing.sharedctypes import Synchronized
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from trustmine import calibrate, tools
 from trustmine.config import Settings
 from trustmine.db import calls, claims, recipes
 from trustmine.db.calls import Call
 from trustmine.db.claims import Failure, Scope, Tally
-from trustmine.db.connect import connect
 from trustmine.errors import TrustmineError
-from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
-from trustmine.records import Commit, Completion, Outcome, Reject, Request
+from trustmine.llm.base import ContextOverflow, Engine
+from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Request
 from trustmine.stages import aside, get, prepare
 from trustmine.stages.base import Asking, Context, Stage
 
-POLL_S = 0.2  # how often a parent looks after its workers
+WITHOUT_MODEL = 64  # rows in hand at a stage that could ask, where no row does
 CONTEXT_OVERFLOW = "context_overflow"  # the reason any stage that asks a model may reject for
 
-Progress = Callable[[Tally], None]
+Progress = Callable[[str, Tally], None]  # stage, what became of rows of it
 
 
 class Allowance:
@@ -72,8 +72,10 @@ class Post:
     scope: Scope
     allowance: Allowance
     progress: Progress
+    model: tuple[Engine, int] | None = None  # with its id; None: no row has a question
 
-    def claim(self, wanted: int) -> list[Commit]:
+    def claim(self, wanted: int, only: int | None = None) -> list[Commit]:
+        """Up to `wanted` pending rows, now held; `only` this one if given."""
         limit = self.allowance.take(wanted)
         if limit == 0:
             return []
@@ -84,7 +86,7 @@ class Post:
             self.worker,
             limit=limit,
             lease_s=self.ctx.settings.lease_s,
-            scope=self.scope,
+            scope=self.scope if only is None else replace(self.scope, ids=(only,)),
             aside=aside(self.stage),
             order=self.ctx.settings.order,
         )
@@ -101,8 +103,45 @@ class Post:
             max_attempts=self.ctx.settings.max_attempts,
             made=made,
         )
-        self.progress(tally)
+        self.progress(self.stage.NAME, tally)
         return tally
+
+
+def post(
+    conn: sqlite3.Connection,
+    stage_name: str,
+    settings: Settings,
+    worker: str,
+    *,
+    model: tuple[Engine, int] | None = None,
+    scope: Scope = Scope(),
+    allowance: Allowance | None = None,
+    progress: Progress = lambda stage, tally: None,
+) -> Post:
+    """Take a worker's post at a stage.
+
+    `model`, an engine with its model's id, is needed by stages that ask one;
+    s0_3 does without where the scope is rows that a list has labelled.
+    """
+    stage = get(stage_name)
+    if stage.KIND == "llm" and model is None and not (stage_name == calibrate.STAGE and scope.is_labelled):
+        raise AssertionError(f"{stage_name} needs an engine")
+    if stage.KIND != "llm":
+        model = None
+    model_id = None if model is None else model[1]
+    ctx = tools.context(conn, settings, model_id)
+    content = tools.recipe(stage, ctx, None if model is None else model[0].info)
+    recipe_id = recipes.ensure(conn, stage_name, content, model_id)
+    claims.enter(conn, worker, stage_name)
+    return Post(conn, stage, ctx, recipe_id, worker, scope, allowance or Allowance(None), progress, model)
+
+
+def leave(conn: sqlite3.Connection, worker: str, stages: Sequence[str]) -> None:
+    """Give back all rows that the worker still holds."""
+    if conn.in_transaction:
+        conn.execute("ROLLBACK")
+    for stage in stages:
+        claims.leave(conn, worker, stage)
 
 
 def advance(
@@ -113,59 +152,164 @@ def advance(
     engine: tuple[Engine, int] | None = None,
     scope: Scope = Scope(),
     allowance: Allowance | None = None,
-    progress: Progress = lambda tally: None,
+    progress: Progress = lambda stage, tally: None,
 ) -> Tally:
-    """Work on the pending rows of a stage in this process until none is left.
-
-    `engine` with its model's id is needed by stages that ask a model; s0_3
-    does without one where the scope is rows that a list has labelled.
-    """
-    stage = get(stage_name)
-    model_id = None if engine is None else engine[1]
+    """Work on the pending rows of a stage in this process until none is left."""
     if stage_name == calibrate.STAGE and engine is not None:
         calibrate.ensure(conn, settings, engine)
-    ctx = tools.context(conn, settings, model_id)
-    content = tools.recipe(stage, ctx, None if engine is None else engine[0].info)
-    recipe_id = recipes.ensure(conn, stage_name, content, model_id if stage.KIND == "llm" else None)
-    post = Post(conn, stage, ctx, recipe_id, claims.worker_name(), scope, allowance or Allowance(None), progress)
+    worker = claims.worker_name()
     claims.reclaim(conn)
-    claims.enter(conn, post.worker, stage_name)
-    try:
-        if stage.KIND == "llm":
-            if engine is None and not (stage_name == calibrate.STAGE and scope.is_labelled):
-                raise AssertionError(f"{stage_name} needs an engine")
-            return _ask(post, *(engine or (_NoModel(), 0)))
-        return _compute(post)
-    finally:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        claims.leave(conn, post.worker, stage_name)
-
-
-# --------------------------------------------------------------- stages without a model
-
-
-def _compute(post: Post) -> Tally:
     total = Tally()
-    lease_s = post.ctx.settings.lease_s
-    while commits := post.claim(post.ctx.settings.batch_size):
-        results: list[tuple[Commit, Outcome | Failure]] = []
-        renew_at = time.monotonic() + lease_s / 3
-        prepare(post.stage, commits, post.ctx)
-        try:
-            for commit in commits:
-                results.append((commit, _outcome(post, commit)))
-                if time.monotonic() > renew_at:
-                    claims.renew(post.conn, post.worker, lease_s)
-                    renew_at = time.monotonic() + lease_s / 3
-        finally:
-            total += post.finish(results)  # also on Ctrl-C: what is complete is kept
+
+    def count(stage: str, tally: Tally) -> None:
+        nonlocal total
+        total += tally
+        progress(stage, tally)
+
+    try:
+        here = post(conn, stage_name, settings, worker, model=engine, scope=scope, allowance=allowance, progress=count)
+        line = Line({stage_name: here}.get)
+        while line.fill([stage_name]) or line.rows:
+            line.take_answers()
+    finally:
+        leave(conn, worker, [stage_name])
     return total
 
 
-def _outcome(post: Post, commit: Commit) -> Outcome | Failure:
+@dataclass(slots=True)
+class _Row:
+    """A row in hand: its generator, and the calls it has made."""
+
+    commit: Commit
+    post: Post
+    asking: Asking
+    made: list[Call] = field(default_factory=list)
+    request: Request | None = None
+
+
+class Line:
+    """Rows in hand at one or more stages; see the module docstring."""
+
+    def __init__(self, posts: Callable[[str], Post | None]) -> None:
+        """`posts` gives the post of a stage; None where this line has none, or no row is pending."""
+        self._posts = posts
+        self.rows: dict[int, _Row] = {}  # by commit id, which is the ticket of its question too
+        self._stages: Sequence[str] = ()
+        self._last: Post | None = None  # any post of this worker: leases are renewed through it
+        self._renew_at = 0.0
+
+    def fill(self, stages: Sequence[str]) -> bool:
+        """Claim rows, the deepest stage's first, start those that ask and finish the others; False if there are none.
+
+        Of stages that do not ask, one batch at a time.
+        """
+        self._stages = stages
+        found = False
+        for name in reversed(stages):
+            here = self._posts(name)
+            if here is None:
+                continue
+            self._last = here
+            if here.stage.KIND == "llm":
+                room = (here.model[0].capacity if here.model else WITHOUT_MODEL) - len(self.rows)
+                commits = here.claim(room) if room > 0 else []
+                for commit in commits:
+                    self._start(here, commit)
+                found = found or bool(commits)
+            elif commits := here.claim(here.ctx.settings.batch_size):
+                self._compute(here, commits)
+                return True
+        self._renew()
+        return found
+
+    def take_answers(self, timeout_s: float | None = None) -> None:
+        """Give rows the answers that are ready; without a timeout wait for one, if a row asks."""
+        for engine in {
+            id(row.post.model[0]): row.post.model[0] for row in self.rows.values() if row.post.model
+        }.values():
+            for ticket, answer in engine.poll(timeout_s):
+                self._step(self.rows[ticket], answer)
+        self._renew()
+
+    def _start(self, here: Post, commit: Commit) -> None:
+        self._step(_Row(commit, here, cast(Asking, here.stage.run(commit, here.ctx))), None)
+
+    def _step(self, row: _Row, answer: Completion | Exception | None) -> None:
+        """Give a row its answer (None: start it) and hand its next question to the engine, or finish it."""
+        here, outcome = row.post, cast("Outcome | Failure", None)
+        try:
+            while True:
+                if isinstance(answer, Completion) and row.request is not None and here.model is not None:
+                    engine, model_id = here.model
+                    call = Call(row.commit.id, here.stage.NAME, row.request, answer, model_id, engine.info.n_ctx)
+                    row.made.append(call)
+                try:
+                    if isinstance(answer, Exception):  # a stage may know how to do without
+                        row.request = row.asking.throw(answer)
+                    else:
+                        row.request = next(row.asking) if answer is None else row.asking.send(answer)
+                except StopIteration as stop:
+                    outcome = stop.value
+                    break
+                except ContextOverflow:
+                    outcome = Reject(CONTEXT_OVERFLOW)
+                    break
+                if here.model is None:
+                    raise AssertionError("a row that a list has labelled asks a model")
+                engine = here.model[0]
+                answer = calls.recorded(here.conn, engine.request_hash(row.request))
+                if answer is None:
+                    self.rows[row.commit.id] = row
+                    engine.submit(row.commit.id, row.request)
+                    return
+        except TrustmineError:
+            raise
+        except Exception as error:
+            outcome = _failure(error)
+        self.rows.pop(row.commit.id, None)
+        tally = here.finish([(row.commit, outcome)], row.made)
+        if isinstance(outcome, Advance) and tally.advanced and not row.commit.is_aside:
+            self._follow(row.commit.id, here.stage.NAME)
+
+    def _follow(self, commit_id: int, passed: str) -> None:
+        """Take a row that has passed a stage through the next ones of this line."""
+        for name in self._stages[self._stages.index(passed) + 1 :]:
+            here = self._posts(name) if passed == get(name).AFTER else None
+            commits = [] if here is None else here.claim(1, only=commit_id)
+            if here is None or not commits:
+                return
+            if here.stage.KIND == "llm":
+                self._start(here, commits[0])
+                return
+            if not self._compute(here, commits).advanced:
+                return
+            passed = name
+
+    def _compute(self, here: Post, commits: Sequence[Commit]) -> Tally:
+        """Run a stage that does not ask on claimed rows, and finish them."""
+        results: list[tuple[Commit, Outcome | Failure]] = []
+        prepare(here.stage, commits, here.ctx)
+        try:
+            for commit in commits:
+                results.append((commit, _outcome(here, commit)))
+                self._renew()
+        finally:
+            tally = here.finish(results)  # also on Ctrl-C: what is complete is kept
+        return tally
+
+    def _renew(self) -> None:
+        """Fresh leases for the rows in hand, long before they run out."""
+        if time.monotonic() < self._renew_at:
+            return
+        if self._last is not None:
+            lease_s = self._last.ctx.settings.lease_s
+            claims.renew(self._last.conn, self._last.worker, lease_s)
+            self._renew_at = time.monotonic() + lease_s / 3
+
+
+def _outcome(here: Post, commit: Commit) -> Outcome | Failure:
     try:
-        return cast(Outcome, post.stage.run(commit, post.ctx))
+        return cast(Outcome, here.stage.run(commit, here.ctx))
     except TrustmineError:
         raise
     except Exception as error:
@@ -179,187 +323,3 @@ def _failure(error: Exception) -> Failure:
         raise error
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return Failure(line[:500], "".join(traceback.format_exception(error)))
-
-
-# ------------------------------------------------------------------ stages that ask a model
-
-
-@dataclass(slots=True)
-class _Row:
-    """A row in hand: its generator, and the calls it has made."""
-
-    commit: Commit
-    asking: Asking
-    made: list[Call]
-    request: Request | None = None
-
-
-class _NoModel:
-    """In the place of an engine where no row has a question."""
-
-    capacity = 64
-
-    @property
-    def info(self) -> ModelInfo:
-        raise AssertionError("no model")
-
-    def request_hash(self, request: Request) -> str:
-        raise AssertionError("a row that a list has labelled asks a model")
-
-    def submit(self, ticket: int, request: Request) -> None:
-        raise AssertionError("no model")
-
-    def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
-        return []
-
-    def close(self) -> None:
-        pass
-
-
-def _ask(post: Post, engine: Engine, model_id: int) -> Tally:
-    total = Tally()
-    rows: dict[int, _Row] = {}  # by commit id, which is the ticket too
-    lease_s = post.ctx.settings.lease_s
-    renew_at = time.monotonic() + lease_s / 3
-    done = False
-    while True:
-        while not done and len(rows) < engine.capacity:
-            commits = post.claim(engine.capacity - len(rows))
-            done = not commits
-            for commit in commits:
-                row = _Row(commit, cast(Asking, post.stage.run(commit, post.ctx)), [])
-                total += _step(post, engine, model_id, rows, row, None)
-        if not rows and done:
-            return total
-        for ticket, answer in engine.poll():
-            total += _step(post, engine, model_id, rows, rows[ticket], answer)
-        if time.monotonic() > renew_at:
-            claims.renew(post.conn, post.worker, lease_s)
-            renew_at = time.monotonic() + lease_s / 3
-
-
-def _step(
-    post: Post,
-    engine: Engine,
-    model_id: int,
-    rows: dict[int, _Row],
-    row: _Row,
-    answer: Completion | ContextOverflow | None,
-) -> Tally:
-    """Give a row its answer (None: start it) and hand its next question to the engine, or finish it."""
-    outcome: Outcome | Failure
-    try:
-        while True:
-            if isinstance(answer, Completion) and row.request is not None:
-                row.made.append(Call(row.commit.id, post.stage.NAME, row.request, answer, model_id, engine.info.n_ctx))
-            try:
-                if isinstance(answer, ContextOverflow):  # a stage may know how to do without
-                    row.request = row.asking.throw(answer)
-                else:
-                    row.request = next(row.asking) if answer is None else row.asking.send(answer)
-            except StopIteration as stop:
-                outcome = stop.value
-                break
-            except ContextOverflow:
-                outcome = Reject(CONTEXT_OVERFLOW)
-                break
-            answer = calls.recorded(post.conn, engine.request_hash(row.request))
-            if answer is None:
-                rows[row.commit.id] = row
-                engine.submit(row.commit.id, row.request)
-                return Tally()
-    except TrustmineError:
-        raise
-    except Exception as error:
-        outcome = _failure(error)
-    rows.pop(row.commit.id, None)
-    return post.finish([(row.commit, outcome)], row.made)
-
-
-# --------------------------------------------------------------------- several processes
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a worker process is told to do."""
-
-    db: Path
-    stage: str
-    settings: Settings
-    scope: Scope
-    asks: bool = True  # of a stage that asks a model: whether it will
-
-
-def advance_with(
-    n_workers: int,
-    order: Order,
-    *,
-    limit: int | None = None,
-    progress: Progress = lambda tally: None,
-) -> Tally:
-    """Work on a stage with several processes until nothing is pending. Raises what a worker could not mend."""
-    spawn = multiprocessing.get_context("spawn")
-    allowance = Allowance(limit, is_shared=True)
-    inbox: Any = spawn.SimpleQueue()
-    processes = [
-        spawn.Process(target=_worker_main, args=(order, allowance, inbox), name=f"trustmine-{order.stage}-{i}")
-        for i in range(n_workers)
-    ]
-    total = Tally()
-    trouble: BaseException | None = None
-
-    def read_inbox() -> None:
-        nonlocal total, trouble
-        while not inbox.empty():
-            news = inbox.get()
-            if isinstance(news, Tally):
-                total += news
-                progress(news)
-            else:
-                trouble = trouble or news
-
-    for process in processes:
-        process.start()
-    try:
-        while running := [process.sentinel for process in processes if process.is_alive()]:
-            read_inbox()
-            multiprocessing.connection.wait(running, POLL_S)
-    except KeyboardInterrupt:
-        for process in processes:  # they got the same signal from the terminal; wait for them to put rows back
-            process.join()
-        raise
-    finally:
-        read_inbox()
-    if trouble is not None:
-        raise trouble
-    died = [process for process in processes if process.exitcode != 0]
-    if died:
-        raise TrustmineError(
-            f"{len(died)} of {n_workers} workers died",
-            f"stage {order.stage}, exit codes {', '.join(str(process.exitcode) for process in died)}",
-            "Nothing is lost: run the command again. Code -9 is often the kernel, out of memory",
-        )
-    return total
-
-
-def _worker_main(order: Order, allowance: Allowance, inbox: Any) -> None:
-    try:
-        conn = connect(order.db)
-        asks = order.asks and get(order.stage).KIND == "llm"
-        engine = tools.open_engine(conn, order.settings) if asks else None
-        advance(
-            conn,
-            order.stage,
-            order.settings,
-            engine=engine,
-            scope=order.scope,
-            allowance=allowance,
-            progress=inbox.put,
-        )
-        conn.close()
-    except KeyboardInterrupt:
-        pass
-    except BaseException as error:
-        # Tracebacks do not travel between processes: they go along as a note.
-        error.add_note("".join(traceback.format_exception(error)))
-        inbox.put(error)

@@ -92,6 +92,19 @@ def n_pending_aside(conn: sqlite3.Connection, stage: str, aside: tuple[tuple[str
     )
 
 
+def has_pending(
+    conn: sqlite3.Connection, stage: str, after: str, aside: tuple[tuple[str, str], ...], scope: Scope
+) -> bool:
+    """Whether the stage has rows to take, or rows that other workers hold."""
+    clause, values = scope.where()
+    wanted: list[tuple[str, tuple[object, ...]]] = [(claims.PENDING, (after,))]
+    wanted += [(claims.aside_where(), (reject_stage, reason, stage)) for reject_stage, reason in aside]
+    return any(
+        conn.execute(f"SELECT 1 FROM commits WHERE {where}{clause} LIMIT 1", (*names, *values)).fetchone()
+        for where, names in wanted
+    )
+
+
 def n_pending(conn: sqlite3.Connection, after: str, scope: Scope) -> int:
     """Open rows whose status is `after`, claimed or not."""
     clause, values = scope.where()

@@ -6,7 +6,21 @@ triggers as schema.sql makes, column order aside. A version that has been
 released is never changed again.
 """
 
-# 1 -> 2: nothing yet.
-_TO_2: tuple[str, ...] = ()
+_TO_2: tuple[str, ...] = (
+    """CREATE TABLE model_runs (
+        id           INTEGER PRIMARY KEY,
+        model_id     INTEGER NOT NULL REFERENCES models (id),
+        worker       TEXT NOT NULL,
+        n_sequences  INTEGER NOT NULL,
+        started_at_s REAL NOT NULL,
+        seen_at_s    REAL NOT NULL,
+        ended_at_s   REAL,
+        busy_s       REAL NOT NULL DEFAULT 0,
+        n_calls      INTEGER NOT NULL DEFAULT 0,
+        n_prompt     INTEGER NOT NULL DEFAULT 0,
+        n_cached     INTEGER NOT NULL DEFAULT 0,
+        n_completion INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+)
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}

@@ -1,0 +1,347 @@
+"""Several worker processes, and the model that they ask, in one run.
+
+The parent holds the engine, so a model is loaded once, when the first row
+needs it, and never by a worker. Git, parser and database work is done by the
+workers beside it. They ask over pipes; the engine gets the questions of all of
+them. A worker that dies is replaced, and its rows are pending again. When the
+parent dies, workers notice and give their rows back.
+
+A run has phases: stages that are worked on together until none of them has a
+row left. Whoever finds nothing to do says so and waits to be woken.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from trustmine import worker
+from trustmine.config import Settings
+from trustmine.db import claims, queries
+from trustmine.db.claims import Scope, Tally
+from trustmine.db.connect import connect
+from trustmine.errors import TrustmineError
+from trustmine.llm import hashes
+from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
+from trustmine.records import Completion, Request
+from trustmine.stages import aside, get
+from trustmine.worker import Allowance, Line, Post
+
+WAIT_S = 0.5  # how long the parent waits for news when the model has nothing to do
+GLANCE_S = 0.02  # how long the model works before the parent looks for news again
+# Deaths of workers in a row, without a row finished in between, before a run gives up.
+MAX_DEATHS = 12
+PATIENCE_S = 5.0  # how long a worker waits for answers before it sees to its leases
+NICENESS = 10  # of workers beside a model that needs the cores
+
+# A model that is asked for: the engine with its model's id; None where no row of the stage asks.
+OpenModel = Callable[[str], tuple[Engine, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker process is told once."""
+
+    db: Path
+    settings: Settings
+    scope: Scope
+    niceness: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The parent's answer to a worker that needs the model; None: no row of the stage asks."""
+
+    info: ModelInfo
+    model_id: int
+    capacity: int  # questions worth having in flight, of one worker
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: BaseProcess
+    link: Connection
+    n_looks: int = 0  # how often it was told to look
+    is_idle: bool = False  # it has found nothing since then
+
+
+@dataclass(slots=True)
+class Crew:
+    """Worker processes and their parent; see the module docstring."""
+
+    task: Task
+    n_workers: int
+    limit: int | None  # rows per stage
+    open_model: OpenModel
+    progress: worker.Progress
+    _engine: Engine | None = None
+    _workers: list[_Worker] = field(default_factory=list)
+    _tickets: dict[int, tuple[_Worker, int]] = field(default_factory=dict)
+    _next_ticket: int = 0
+    _n_deaths: int = 0
+    _trouble: BaseException | None = None
+    _allowances: dict[str, Allowance] = field(default_factory=dict)
+    _stages: tuple[str, ...] = ()
+
+    def run(self, phases: Sequence[Sequence[str]], feed: Iterator[object] | None = None) -> None:
+        """Work on the stages of each phase until nothing is pending. `feed` brings rows while the first one runs.
+
+        Raises what a worker could not mend.
+        """
+        self._allowances = {stage: Allowance(self.limit, is_shared=True) for phase in phases for stage in phase}
+        try:
+            self._workers = [self._start() for _ in range(self.n_workers)]
+            is_fed = feed is not None
+            for phase in phases:
+                self._stages = tuple(phase)
+                self._wake(everyone=True)
+                while is_fed or self._tickets or not all(each.is_idle for each in self._workers):
+                    if feed is not None and is_fed:
+                        is_fed = next(feed, None) is not None
+                        self._wake(everyone=not is_fed)
+                    self._turn(0.0 if is_fed else WAIT_S)
+                    if self._trouble is not None:
+                        raise self._trouble
+        finally:
+            self._end()
+
+    def _start(self) -> _Worker:
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=_main, args=(self.task, self._allowances, theirs), name="trustmine-worker")
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _turn(self, wait_s: float) -> None:
+        """Hear the workers, and let the model work."""
+        links = {each.link: each for each in self._workers}
+        if self._tickets:
+            wait_s = 0.0
+        for ready in multiprocessing.connection.wait(list(links), wait_s):
+            self._hear(links[ready])  # type: ignore[index]
+        if self._engine is not None and self._tickets:
+            for ticket, answer in self._engine.poll(GLANCE_S):
+                if ticket in self._tickets:  # else its worker has died
+                    asked_by, theirs = self._tickets.pop(ticket)
+                    _tell(asked_by.link, ("answer", theirs, answer))
+
+    def _hear(self, one: _Worker) -> None:
+        try:
+            while one.link.poll():
+                self._take(one, *one.link.recv())
+        except (EOFError, OSError):
+            self._replace(one)
+
+    def _take(self, one: _Worker, what: str, *news: object) -> None:
+        if what == "ask":
+            ticket, request = news
+            assert self._engine is not None
+            assert isinstance(ticket, int)
+            assert isinstance(request, Request)
+            self._next_ticket += 1
+            try:
+                self._engine.submit(self._next_ticket, request)
+            except TrustmineError:
+                raise
+            except Exception as wrong:  # what is wrong with a question is its row's trouble
+                _tell(one.link, ("answer", ticket, wrong))
+                return
+            self._tickets[self._next_ticket] = (one, ticket)
+        elif what == "done":
+            stage, tally = news
+            assert isinstance(stage, str)
+            assert isinstance(tally, Tally)
+            self._n_deaths = 0
+            self.progress(stage, tally)
+            if tally.advanced:
+                self._wake()
+        elif what == "idle":
+            one.is_idle = news == (one.n_looks,)  # else it has been told to look again meanwhile
+        elif what == "model":
+            (stage,) = news
+            assert isinstance(stage, str)
+            found = self.open_model(stage)
+            if found is None:
+                _tell(one.link, ("model", None))
+                return
+            self._engine, model_id = found
+            share = -(-self._engine.capacity // self.n_workers) + 1
+            _tell(one.link, ("model", _Model(self._engine.info, model_id, share)))
+        elif what == "trouble":
+            (error,) = news
+            assert isinstance(error, BaseException)
+            self._trouble = self._trouble or error
+
+    def _wake(self, *, everyone: bool = False) -> None:
+        """Have idle workers look again: there may be rows for them."""
+        for each in self._workers:
+            if each.is_idle or everyone:
+                self._look(each)
+
+    def _look(self, one: _Worker) -> None:
+        one.is_idle = False
+        one.n_looks += 1
+        _tell(one.link, ("look", one.n_looks, self._stages))
+
+    def _replace(self, one: _Worker) -> None:
+        """A worker's pipe has closed: put another one in its place, unless the run is at its end."""
+        one.process.join()
+        one.link.close()
+        self._tickets = {ticket: (by, theirs) for ticket, (by, theirs) in self._tickets.items() if by is not one}
+        self._n_deaths += 1
+        if self._trouble is None and self._n_deaths > MAX_DEATHS:
+            self._trouble = TrustmineError(
+                f"{self._n_deaths} workers died one after the other",
+                f"stages {', '.join(self._stages)}, last exit code {one.process.exitcode}",
+                "Nothing is lost: run the command again. Code -9 is often the kernel, out of memory",
+            )
+        if self._trouble is not None:
+            self._workers.remove(one)
+            return
+        self._workers[self._workers.index(one)] = new = self._start()
+        self._look(new)
+
+    def _end(self) -> None:
+        """Let all workers give their rows back and go; a closed pipe tells them."""
+        for each in self._workers:
+            each.link.close()
+        for each in self._workers:
+            each.process.join()
+
+
+def _tell(link: Connection, message: object) -> None:
+    """Send to a worker; that it has died is noticed when it is heard next."""
+    with contextlib.suppress(OSError):
+        link.send(message)
+
+
+# -------------------------------------------------------------------- in a worker process
+
+
+class _Asked:
+    """The parent's engine, as a worker sees it: an Engine (llm/base.py) over a pipe."""
+
+    def __init__(self, link: Connection) -> None:
+        self._link = link
+        self._answers: list[tuple[int, Completion | ContextOverflow]] = []
+        self._n_looks = 0
+        self._model: _Model | None = None
+        self.capacity = 1
+        self.stages: tuple[str, ...] | None = None  # what the parent last said to look for; None: nothing new
+
+    @property
+    def info(self) -> ModelInfo:
+        assert self._model is not None
+        return self._model.info
+
+    def request_hash(self, request: Request) -> str:
+        return hashes.request_hash(request, self.info)
+
+    def submit(self, ticket: int, request: Request) -> None:
+        self._link.send(("ask", ticket, request))
+
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+        while not self._answers and self._link.poll(timeout_s):
+            self._read()
+            if timeout_s is not None:
+                break
+        answers, self._answers = self._answers, []
+        return answers
+
+    def close(self) -> None:
+        pass
+
+    def open(self, stage: str) -> tuple[Engine, int] | None:
+        """The engine with its model's id; None if no row of this stage asks."""
+        self._link.send(("model", stage))
+        while not isinstance(message := self._read(), _Model | None):
+            pass
+        if message is None:
+            return None
+        self._model, self.capacity = message, message.capacity
+        return self, message.model_id
+
+    def wait_to_look(self) -> tuple[str, ...]:
+        """Say that there is nothing to do; the stages to look at when there may be something again."""
+        self._link.send(("idle", self._n_looks))
+        while self.stages is None:
+            self._read()
+        stages, self.stages = self.stages, None
+        return stages
+
+    def _read(self) -> object:
+        """Take in one message; what it is about, if that is the model. EOFError when the parent is gone."""
+        what, *news = self._link.recv()
+        if what == "answer":
+            self._answers.append((news[0], news[1]))
+        elif what == "look":
+            self._n_looks, self.stages = news
+        elif what == "model":
+            return news[0]
+        return what
+
+
+def _main(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: rows are given back
+    try:
+        if task.niceness:
+            os.nice(task.niceness)
+        _work(task, allowances, link)
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        pass  # stopped, or the parent is gone: rows were given back
+    except BaseException as error:
+        # Tracebacks do not travel between processes: they go along as a note.
+        error.add_note("".join(traceback.format_exception(error)))
+        _tell(link, ("trouble", error))
+
+
+def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> None:
+    conn = connect(task.db)
+    name = claims.worker_name()
+    asked = _Asked(link)
+    posts: dict[str, Post] = {}
+
+    def post(stage: str) -> Post | None:
+        """The post at a stage, taken when it first has rows: no model is loaded for nothing."""
+        if stage not in posts:
+            if not queries.has_pending(conn, stage, get(stage).AFTER, aside(get(stage)), task.scope):
+                return None
+            model, scope = None, task.scope
+            if get(stage).KIND == "llm":
+                model = asked.open(stage)
+                scope = scope if model is not None else replace(scope, is_labelled=True)
+            posts[stage] = worker.post(
+                conn,
+                stage,
+                task.settings,
+                name,
+                model=model,
+                scope=scope,
+                allowance=allowances[stage],
+                progress=lambda stage, tally: link.send(("done", stage, tally)),
+            )
+        return posts[stage]
+
+    line = Line(post)
+    try:
+        claims.reclaim(conn)
+        stages: tuple[str, ...] = ()
+        while True:
+            found = line.fill(stages)
+            if line.rows:
+                line.take_answers(0.0 if found else PATIENCE_S)
+            elif not found:
+                stages = asked.wait_to_look()
+            if asked.stages is not None:
+                stages, asked.stages = asked.stages, None
+    finally:
+        worker.leave(conn, name, list(posts))
+        conn.close()
