@@ -38,7 +38,19 @@ app = typer.Typer(
 Db = Annotated[Path | None, typer.Option("--db", help="The database [default: trustmine.db, or as set].")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file [default: ./trustmine.toml if there].")]
 Repo = Annotated[str | None, typer.Option("--repo", help="Only rows of this repository.")]
-Model = Annotated[Path | None, typer.Option("--model", help="GGUF file [default: as set, else the built-in model].")]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", help="GGUF file, or name of the endpoint's model [default: as set, else the built-in one]."
+    ),
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint", help="OpenAI-compatible server that answers in its place: http://host:8000/v1."),
+]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option("--api-key-env", help="Environment variable that holds the endpoint's key.")
+]
 Profile = Annotated[
     Literal["paper", "wide"] | None,
     typer.Option("--profile", help="Named set of defaults [default: paper, or as set]."),
@@ -144,6 +156,8 @@ def advance(
     order: Order = None,
     workers: Workers = None,
     model: Model = None,
+    endpoint: Endpoint = None,
+    api_key_env: ApiKeyEnv = None,
     profile: Profile = None,
     stale: Annotated[
         bool, typer.Option("--stale", help="Redo rows made by other settings, prompts or models; alone: of all stages.")
@@ -155,6 +169,8 @@ def advance(
     Any number of these may run at once, in other terminals too.
 
     Example: trustmine advance --stage s0_3 --limit 200 --model llama-3-70b.Q4_K_M.gguf
+
+    Example: trustmine advance --stage s0_3 --endpoint http://gpu7:8000/v1 --api-key-env MY_KEY
     """
     from trustmine import pipeline, stages
 
@@ -162,7 +178,8 @@ def advance(
         raise UsageError("Give --stage, or --stale to redo what is out of date.")
     if stage is not None:
         stages.get(stage)
-    settings = _settings(config_file, db=db, model=model, order=order, profile=profile).settings
+    flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env}
+    settings = _settings(config_file, db=db, order=order, profile=profile, **flags).settings
     with _database(settings) as conn:
         plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
@@ -197,6 +214,8 @@ def run(
     order: Order = None,
     workers: Workers = None,
     model: Model = None,
+    endpoint: Endpoint = None,
+    api_key_env: ApiKeyEnv = None,
     profile: Profile = None,
     config_file: Config = None,
 ) -> None:
@@ -208,7 +227,8 @@ def run(
     """
     from trustmine import pipeline
 
-    settings = _settings(config_file, db=db, model=model, order=order, profile=profile).settings
+    flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env}
+    settings = _settings(config_file, db=db, order=order, profile=profile, **flags).settings
     if repo_path is not None:
         repo = _ingest(settings, repo_path, tuple(ref or ("HEAD",)), name)
     with _database(settings) as conn:
@@ -465,14 +485,22 @@ def demo(
 
 
 @app.command()
-def doctor(db: Db = None, model: Model = None, as_json: Json = False, config_file: Config = None) -> None:
+def doctor(
+    db: Db = None,
+    model: Model = None,
+    endpoint: Endpoint = None,
+    api_key_env: ApiKeyEnv = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
     """Check what trustmine needs: each line is ok, or says what to do.
 
     Example: trustmine doctor --model llama-3-70b.Q4_K_M.gguf
     """
     from trustmine import doctor as checking
 
-    checks = checking.check(_settings(config_file, db=db, model=model).settings)
+    settings = _settings(config_file, db=db, model=model, endpoint=endpoint, api_key_env=api_key_env).settings
+    checks = checking.check(settings)
     if as_json:
         console.print_json([{"name": c.name, "ok": c.ok, "found": c.found, "hint": c.hint} for c in checks])
     else:
