@@ -116,15 +116,15 @@ END;
 -- A language model file that answered calls.
 CREATE TABLE models (
     id           INTEGER PRIMARY KEY,
-    sha256       TEXT NOT NULL UNIQUE,    -- of the whole GGUF file
-    name         TEXT NOT NULL,           -- general.name of the GGUF, else the file's name
-    path         TEXT NOT NULL,           -- where it was last seen
-    size_bytes   INTEGER NOT NULL,
-    mtime_ns     INTEGER NOT NULL,        -- with path and size: whether to hash again
+    sha256       TEXT NOT NULL UNIQUE,    -- of the whole GGUF file; behind an endpoint, of the model's name there
+    name         TEXT NOT NULL,           -- general.name of the GGUF, else the file's name; behind an endpoint, as it says
+    path         TEXT NOT NULL,           -- where it was last seen: the file, or the endpoint's address
+    size_bytes   INTEGER NOT NULL,        -- 0 if an endpoint does not say, as n_params and n_ctx_train
+    mtime_ns     INTEGER NOT NULL,        -- with path and size: whether to hash again; endpoint: when it was last opened
     architecture TEXT,
     n_params     INTEGER,
     n_ctx_train  INTEGER,
-    engine       TEXT NOT NULL            -- what ran it, with version: llama-cpp-python 0.3.36
+    engine       TEXT NOT NULL            -- what ran it: llama-cpp-python 0.3.36, or openai-compatible (an endpoint)
 ) STRICT;
 
 -- What made a stage's results: its code version and every setting, prompt and

@@ -96,3 +96,46 @@ def test_what_a_profile_says_are_settings_that_a_user_could_make(profile: str) -
     alone, named = load(flags=flags, env={}).settings, load(flags={"profile": profile}, env={}).settings
     assert replace(alone, profile=profile) == named
     assert (named == Settings()) == (profile == "paper")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://gpu7:8000", "http://gpu7:8000/v1"),
+        ("http://GPU7:8000/v1/", "http://gpu7:8000/v1"),
+        ("https://host/api/v1/chat/completions", "https://host/api/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+    ],
+)
+def test_an_endpoint_is_kept_in_one_form(given: str, kept: str) -> None:
+    assert load(flags={"endpoint": given}, env={}).settings.endpoint == kept
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "http://user:hunter2@host/v1",
+        "http://hunter2@host/v1",
+        "http://host/v1?key=hunter2",
+        "http://host/v1#hunter2",
+        "hunter2:8000",
+        "ftp://hunter2/v1",
+        "http://hunter2:99999/v1",
+        "http://hunter2 x/v1",
+        "http:///hunter2",
+        "http://[hunter2/v1",
+    ],
+)
+def test_an_address_that_is_none_or_holds_a_secret_is_refused_and_not_shown(secret: str) -> None:
+    with pytest.raises(SettingsError, match="must be an address like") as error:
+        load(flags={"endpoint": secret}, env={})
+    assert "hunter2" not in str(error.value)
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__
+
+
+def test_a_key_in_the_place_of_its_variable_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError, match="not the key itself") as error:
+        load(env={"TRUSTMINE_API_KEY_ENV": "sk-hunter2"})
+    assert "hunter2" not in str(error.value)
+    assert load(env={"TRUSTMINE_API_KEY_ENV": "MY_KEY"}).settings.api_key_env == "MY_KEY"

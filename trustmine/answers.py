@@ -1,6 +1,7 @@
 """Structured answers: the grammar that a completion must follow, and its parser.
 
-Grammars are GBNF, see llama.cpp's grammars/README.md. Every choice in them is
+Grammars are GBNF, see llama.cpp's grammars/README.md; answers that are JSON
+have a JSON Schema too, for engines that know no GBNF. Every choice in them is
 written as a tree of characters, because a sampler's cost grows with the
 number of alternatives that are open at once. Parsers are pure: they return a
 typed answer or raise Unparsable with a countable reason, and do not rely on
@@ -116,6 +117,12 @@ def elements_grammar(max_elements: int, kinds: Sequence[str]) -> str:
     return rules.text(f'"[" ({item} {more})? "]"')
 
 
+def elements_schema(max_elements: int, kinds: Sequence[str]) -> str:
+    """The same form as a JSON Schema, for engines that know no GBNF; it lets names be any string."""
+    item = _object({"name": {"type": "string"}, "kind": {"type": "string", "enum": list(kinds)}})
+    return json.dumps({"type": "array", "items": item, "maxItems": max_elements})
+
+
 def parse_elements(text: str) -> tuple[tuple[str, str], ...]:
     """(name, kind) of each element in the order given, repetitions included.
 
@@ -156,6 +163,12 @@ def explanation_grammar(max_chars: int, cwes: Sequence[str], min_chars: int = 1)
     numbers = _number_tree({cwe.removeprefix("CWE-"): lambda: '""' for cwe in cwes}, rules, "cwe")
     cwe = rf'"null" | "\"CWE-" {numbers} "\""'
     return rules.text(rf'"{{\"root_cause\": " {string} ", \"impact\": " {string} ", \"cwe\": " ({cwe}) "}}"')
+
+
+def explanation_schema(cwes: Sequence[str]) -> str:
+    """The same form as a JSON Schema, for engines that know no GBNF; it leaves lengths open."""
+    cwe = {"type": ["string", "null"], "enum": [*cwes, None]}
+    return json.dumps(_object({"root_cause": {"type": "string"}, "impact": {"type": "string"}, "cwe": cwe}))
 
 
 def parse_explanation(text: str) -> tuple[str, str, str | None]:
@@ -200,7 +213,7 @@ def parse_choice(text: str, n: int | None = None) -> int:
     return choice
 
 
-# ------------------------------------------------------------------------------ GBNF
+# -------------------------------------------------------------- GBNF and JSON Schema
 
 
 class _Rules:
@@ -244,6 +257,16 @@ def _number_tree(leaves: Mapping[str, Callable[[], str]], rules: _Rules, key: ob
 def _literal(text: str) -> str:
     """The text as a GBNF literal."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _object(properties: Mapping[str, object]) -> dict[str, object]:
+    """JSON Schema of an object with exactly these properties."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _json(text: str) -> object:

@@ -39,7 +39,19 @@ app = typer.Typer(
 Db = Annotated[Path | None, typer.Option("--db", help="The database [default: trustmine.db, or as set].")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file [default: ./trustmine.toml if there].")]
 Repo = Annotated[str | None, typer.Option("--repo", help="Only rows of this repository.")]
-Model = Annotated[Path | None, typer.Option("--model", help="GGUF file [default: as set, else the built-in model].")]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", help="GGUF file, or name of the endpoint's model [default: as set, else the built-in one]."
+    ),
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint", help="OpenAI-compatible server that answers in its place: http://host:8000/v1."),
+]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option("--api-key-env", help="Environment variable that holds the endpoint's key.")
+]
 Profile = Annotated[
     Literal["paper", "wide"] | None,
     typer.Option("--profile", help="Named set of defaults [default: paper, or as set]."),
@@ -155,6 +167,8 @@ def advance(
     order: Order = None,
     workers: Workers = None,
     model: Model = None,
+    endpoint: Endpoint = None,
+    api_key_env: ApiKeyEnv = None,
     profile: Profile = None,
     deterministic: Deterministic = None,
     stale: Annotated[
@@ -167,6 +181,8 @@ def advance(
     Any number of these may run at once, in other terminals too.
 
     Example: trustmine advance --stage s0_3 --limit 200 --model llama-3-70b.Q4_K_M.gguf
+
+    Example: trustmine advance --stage s0_3 --endpoint http://gpu7:8000/v1 --api-key-env MY_KEY
     """
     from trustmine import pipeline, stages
 
@@ -174,8 +190,8 @@ def advance(
         raise UsageError("Give --stage, or --stale to redo what is out of date.")
     if stage is not None:
         stages.get(stage)
-    flags = {"db": db, "model": model, "order": order, "profile": profile, "deterministic": deterministic}
-    settings = _settings(config_file, **flags).settings
+    flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env, "deterministic": deterministic}
+    settings = _settings(config_file, db=db, order=order, profile=profile, **flags).settings
     with _database(settings) as conn:
         plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
@@ -210,6 +226,8 @@ def run(
     order: Order = None,
     workers: Workers = None,
     model: Model = None,
+    endpoint: Endpoint = None,
+    api_key_env: ApiKeyEnv = None,
     profile: Profile = None,
     deterministic: Deterministic = None,
     config_file: Config = None,
@@ -223,8 +241,8 @@ def run(
     from trustmine import ingest as ingesting
     from trustmine import pipeline
 
-    flags = {"db": db, "model": model, "order": order, "profile": profile, "deterministic": deterministic}
-    settings = _settings(config_file, **flags).settings
+    flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env, "deterministic": deterministic}
+    settings = _settings(config_file, db=db, order=order, profile=profile, **flags).settings
     source = None if repo_path is None else _source(settings, repo_path, tuple(ref or ("HEAD",)))
     with _database(settings, create=source is not None) as conn:
         scope, feed = _scope(conn, repo, start, end, labelled), None
@@ -490,14 +508,22 @@ def demo(
 
 
 @app.command()
-def doctor(db: Db = None, model: Model = None, as_json: Json = False, config_file: Config = None) -> None:
+def doctor(
+    db: Db = None,
+    model: Model = None,
+    endpoint: Endpoint = None,
+    api_key_env: ApiKeyEnv = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
     """Check what trustmine needs: each line is ok, or says what to do.
 
     Example: trustmine doctor --model llama-3-70b.Q4_K_M.gguf
     """
     from trustmine import doctor as checking
 
-    checks = checking.check(_settings(config_file, db=db, model=model).settings)
+    settings = _settings(config_file, db=db, model=model, endpoint=endpoint, api_key_env=api_key_env).settings
+    checks = checking.check(settings)
     if as_json:
         console.print_json([{"name": c.name, "ok": c.ok, "found": c.found, "hint": c.hint} for c in checks])
     else:

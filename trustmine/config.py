@@ -8,12 +8,14 @@ anything is opened.
 import datetime
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from trustmine import profiles
 from trustmine.errors import SettingsError
@@ -105,8 +107,41 @@ PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
 )
 
 
-def _setting(default: object, help: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": help, "low": low, "choices": choices})
+def _url(text: str) -> str:
+    """An endpoint's address in its one form: no slash at the end, /v1 where there is no path.
+
+    Raises ValueError with what it must be. Passwords and queries may be secrets, and the address is shown and stored.
+    """
+    wanted = "an address like http://host:8000/v1, without user, password, query or fragment"
+    try:
+        parts = urlsplit(text.strip())
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(wanted) from error
+    is_odd = "@" in parts.netloc or parts.query or parts.fragment or not text.isprintable() or " " in text.strip()
+    if parts.scheme not in ("http", "https") or not parts.hostname or is_odd or port == 0:
+        raise ValueError(wanted)
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    return urlunsplit((parts.scheme, parts.netloc.lower(), path or "/v1", "", ""))
+
+
+def _variable(text: str) -> str:
+    """The name of an environment variable; raises ValueError with what it must be."""
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError("the name of the environment variable that holds the key, not the key itself")
+    return text
+
+
+def _setting(
+    default: object,
+    help: str,
+    *,
+    low: float | None = None,
+    choices: tuple[str, ...] = (),
+    form: Callable[[str], str] | None = None,
+) -> Any:
+    """`form` puts a string into its one form, or raises ValueError with what it must be; then it is never shown."""
+    return field(default=default, metadata={"help": help, "low": low, "choices": choices, "form": form})
 
 
 @dataclass(frozen=True)
@@ -185,7 +220,22 @@ class Settings:
         choices=("confirmed", "all"),
     )
     # the model
-    model: str | None = _setting(None, "GGUF file; none: the built-in SmolLM2-135M-Instruct")
+    model: str | None = _setting(
+        None, "GGUF file, or the name of the endpoint's model; none: the built-in SmolLM2, or the endpoint's only one"
+    )
+    endpoint: str | None = _setting(
+        None, "OpenAI-compatible server that answers in the place of a model file: http://host:8000/v1", form=_url
+    )
+    api_key_env: str | None = _setting(
+        None, "environment variable that holds the endpoint's key; none: no key", form=_variable
+    )
+    endpoint_concurrency: int = _setting(
+        16, "requests in flight to the endpoint; to llama-server two per slot at most", low=1
+    )
+    endpoint_timeout_s: float = _setting(600.0, "seconds that the endpoint may take for one answer", low=1)
+    endpoint_patience_s: float = _setting(
+        300.0, "seconds that the endpoint may be down or too busy before the run stops", low=0
+    )
     n_ctx: int = _setting(8_192, "context in tokens (never more than the model was trained for)", low=256)
     n_gpu_layers: int = _setting(-1, "layers on the GPU; -1: all, if the build can", low=-1)
     n_threads: int = _setting(0, "CPU threads of the model; 0: one per core", low=0)
@@ -325,4 +375,9 @@ def _checked(name: str, value: object, place: str) -> object:
         raise wrong("a string")
     if choices and value not in choices:
         raise wrong("one of " + ", ".join(choices))
+    if known.metadata["form"] is not None:
+        try:
+            return known.metadata["form"](value)
+        except ValueError as error:  # what was given may be a secret: neither it nor its traceback is shown
+            raise SettingsError(f"Setting {name} must be {error}", place, "See: trustmine settings") from None
     return value

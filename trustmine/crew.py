@@ -28,7 +28,6 @@ from trustmine.db import claims, queries
 from trustmine.db.claims import Scope, Tally
 from trustmine.db.connect import connect
 from trustmine.errors import TrustmineError
-from trustmine.llm import hashes
 from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
 from trustmine.records import Completion, Request
 from trustmine.stages import aside, get
@@ -62,6 +61,7 @@ class _Model:
     info: ModelInfo
     model_id: int
     capacity: int  # questions worth having in flight, of one worker
+    hasher: Callable[[Request], str]
 
 
 @dataclass(slots=True)
@@ -174,7 +174,7 @@ class Crew:
                 return
             self._engine, model_id = found
             share = -(-self._engine.capacity // self.n_workers) + 1
-            _tell(one.link, ("model", _Model(self._engine.info, model_id, share)))
+            _tell(one.link, ("model", _Model(self._engine.info, model_id, share, self._engine.hasher)))
         elif what == "trouble":
             (error,) = news
             assert isinstance(error, BaseException)
@@ -242,8 +242,13 @@ class _Asked:
         assert self._model is not None
         return self._model.info
 
+    @property
+    def hasher(self) -> Callable[[Request], str]:
+        assert self._model is not None
+        return self._model.hasher
+
     def request_hash(self, request: Request) -> str:
-        return hashes.request_hash(request, self.info)
+        return self.hasher(request)
 
     def submit(self, ticket: int, request: Request) -> None:
         self._link.send(("ask", ticket, request))

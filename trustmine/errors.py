@@ -31,7 +31,7 @@ class DatabaseError(TrustmineError):
 
 
 class ModelError(TrustmineError):
-    """No model file, or one that llama.cpp cannot load."""
+    """No model file, one that llama.cpp cannot load, or an endpoint that does not answer."""
 
 
 class PromptError(TrustmineError):

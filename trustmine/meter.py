@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
 from trustmine.db import claims
@@ -61,6 +62,10 @@ class Metered:
 
     def request_hash(self, request: Request) -> str:
         return self._engine.request_hash(request)
+
+    @property
+    def hasher(self) -> Callable[[Request], str]:
+        return self._engine.hasher
 
     def submit(self, ticket: int, request: Request) -> None:
         self._engine.submit(ticket, request)

@@ -30,7 +30,9 @@ from trustmine.records import Message, Request
 
 ROLES = ("system", "user", "assistant")
 # Parameters of Prompt.request: no slot may have their names.
-_RESERVED = frozenset({"self", "after", "labels", "grammar", "max_tokens", "temperature", "seed", "repeat_penalty"})
+_RESERVED = frozenset(
+    {"self", "after", "labels", "grammar", "schema", "max_tokens", "temperature", "seed", "repeat_penalty"}
+)
 _FRONT_MATTER = re.compile(r"\A\+\+\+\n(.*?)^\+\+\+\n(.*)\Z", re.DOTALL | re.MULTILINE)
 _BRACES = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _SLOT = re.compile(r"(?:(?P<fenced>fenced) )?(?P<name>[a-z][a-z0-9_]*)(?: (?P<info>[A-Za-z0-9_+-]+))?")
@@ -71,6 +73,7 @@ class Prompt:
         after: Sequence[Message] = (),
         labels: Sequence[str] = (),
         grammar: str | None = None,
+        schema: str | None = None,
         max_tokens: int | None = None,
         temperature: float = 0.0,
         repeat_penalty: float = 1.0,
@@ -100,6 +103,7 @@ class Prompt:
             max_tokens=self.max_tokens if max_tokens is None else max_tokens,
             labels=() if grammar is not None else tuple(labels) or self.labels,
             grammar=grammar,
+            schema=schema,
             temperature=temperature,
             repeat_penalty=repeat_penalty,
             seed=seed,

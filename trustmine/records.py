@@ -411,6 +411,7 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     repeat_penalty: float = 1.0  # divides the logits of tokens just generated; 1: off
+    schema: str | None = None  # JSON Schema of the grammar's answers, if they are JSON, for engines that know no GBNF
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from trustmine.errors import RepositoryError
 from trustmine.gitrepo import GitRepo
 from trustmine.keywords import KeywordMatcher
 from trustmine.llm import load
-from trustmine.llm.base import Engine, ModelInfo
+from trustmine.llm.base import OPENAI_COMPATIBLE, Engine, ModelInfo
 from trustmine.prompts import Prompts
 from trustmine.stages import STAGES, s0_3_classify
 from trustmine.stages.base import Context, Stage
@@ -125,7 +125,21 @@ def open_engine(conn: sqlite3.Connection, settings: Settings) -> tuple[Engine, i
 
 
 def known_model(conn: sqlite3.Connection, settings: Settings) -> tuple[ModelInfo, int] | None:
-    """The model of the settings in force, without loading it: only if it has answered in this database."""
+    """The model of the settings in force, without loading it: only if it has answered in this database.
+
+    Of several that an endpoint has had, the one that was opened last.
+    """
+    if settings.endpoint is not None:
+        found = queries.rows(
+            conn,
+            """SELECT * FROM models WHERE engine = ? AND path = ? AND name = coalesce(?, name)
+               ORDER BY mtime_ns DESC LIMIT 1""",
+            (OPENAI_COMPATIBLE, settings.endpoint, settings.model),
+        )
+        if not found:
+            return None
+        model_id = found[0].pop("id")
+        return ModelInfo(**found[0], n_ctx=found[0]["n_ctx_train"]), model_id
     path = load.model_path(settings)
     try:
         stat = path.stat()

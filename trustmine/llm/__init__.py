@@ -1,1 +1,1 @@
-"""Language models: what an engine promises (base) and llama.cpp in process (local)."""
+"""Language models: what an engine promises (base) and llama.cpp in process (local) or a server's (remote)."""

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from trustmine.records import Completion, Request
 
+OPENAI_COMPATIBLE = "openai-compatible"  # ModelInfo.engine of any model behind an endpoint
+
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -26,16 +28,16 @@ class ContextOverflow(Exception):
 class ModelInfo:
     """The model behind an engine, as stored in the table models."""
 
-    sha256: str
+    sha256: str  # of the file; behind an endpoint, of the model's name
     name: str
-    path: str
+    path: str  # the file, or the endpoint's address
     size_bytes: int
-    mtime_ns: int
+    mtime_ns: int  # of the file; behind an endpoint, when it was last opened
     architecture: str
     n_params: int
     n_ctx_train: int
-    engine: str  # with version
-    n_ctx: int  # context of this run, tokens
+    engine: str  # with version, where the engine is part of this process
+    n_ctx: int  # context of this run, tokens; 0: the endpoint does not say
     is_deterministic: bool = False  # answers do not depend at all on what shares their batch
 
 
@@ -52,6 +54,11 @@ class Engine(Protocol):
 
     def request_hash(self, request: Request) -> str:
         """sha256 over all that decides the answer: prompt as rendered, answer form, sampling, model, engine."""
+        ...
+
+    @property
+    def hasher(self) -> Callable[[Request], str]:
+        """request_hash as a function of its own, which other processes may be sent."""
         ...
 
     def submit(self, ticket: int, request: Request) -> None:

@@ -61,7 +61,7 @@ class ChatTemplate:
         self._has_system_role = all(self._try(probe) is None for probe in _PROBES)
         if not self._has_system_role:
             for probe in _PROBES:
-                why = self._try(_without_system(probe))
+                why = self._try(without_system(probe))
                 if why is not None:
                     raise self._unusable(why)
         #: The template's own text in the probes: what gives a chat its structure.
@@ -69,7 +69,7 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message]) -> tuple[Piece, ...]:
         """The chat up to where the assistant begins to answer. Raises ModelError."""
-        told = messages if self._has_system_role else _without_system(messages)
+        told = messages if self._has_system_role else without_system(messages)
         try:
             return self._pieces(told)
         except ValueError as error:
@@ -156,7 +156,7 @@ def _any_of(spellings: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile("(" + "|".join(longest_first) + ")") if longest_first else None
 
 
-def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The system message put before the first user message."""
     if len(messages) < 2 or messages[0].role != "system":
         return tuple(messages)

@@ -10,7 +10,7 @@ from trustmine.records import Request
 
 def rendered_hash(request: Request) -> str:
     """sha256 of the messages as filled in."""
-    return _sha256_of([[message.role, message.content] for message in request.messages])
+    return sha256_of([[message.role, message.content] for message in request.messages])
 
 
 def request_hash(request: Request, info: ModelInfo) -> str:
@@ -29,9 +29,10 @@ def request_hash(request: Request, info: ModelInfo) -> str:
         "n_ctx": info.n_ctx,
     }
     # An answer that may have shared its batch is none that did not.
-    return _sha256_of(content | {"deterministic": True} if info.is_deterministic else content)
+    return sha256_of(content | {"deterministic": True} if info.is_deterministic else content)
 
 
-def _sha256_of(value: object) -> str:
+def sha256_of(value: object) -> str:
+    """sha256 of a JSON value in its canonical form."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

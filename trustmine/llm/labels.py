@@ -6,6 +6,9 @@ which begins with it and does not go on to a longer label: the product of its
 tokens' probabilities over the full vocabulary and, if other labels continue
 it, of one minus their next tokens' probability. Then the labels are
 renormalised among themselves.
+
+A server shows no logits, only the likeliest candidates for the next token as
+texts: `score_listed` is the same measure as far as these tell it.
 """
 
 import math
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tokens = tuple[int, ...]
+Listing = Sequence[tuple[str, float]]  # candidates for the next token: text, natural-log probability
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -60,6 +64,65 @@ def _descend(
     for token in nexts:
         below = {label: tokens for label, tokens in longer.items() if tokens[len(path)] == token}
         yield from _descend((*path, token), log_p + float(logprobs[token]), below, scores)
+
+
+def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Listing, dict[str, float]]:
+    """Natural-log probability of each label from listed candidates; the probabilities sum to 1.
+
+    Yields the beginning of an answer ("" first) and is sent the candidates
+    that follow it. Approximations, where score_labels would know:
+
+    - a label's next token is the longest candidate that the label goes on
+      with, for the tokenizer is not known (at the beginning a space before it
+      counts as nothing if no label is found otherwise);
+    - a label whose token is not listed gets the least probability listed, an
+      upper bound, and is not followed further;
+    - unless the server goes on with a given beginning (`can_continue`), only
+      the first token at which labels part is looked at, and what follows it
+      counts as certain: an upper bound too.
+
+    Labels must differ, at their first token where the server cannot go on:
+    else ValueError. So does an empty listing.
+    """
+    if not all(labels) or len(set(labels)) != len(labels):
+        raise ValueError(f"labels must differ: {list(labels)}")
+    scores: dict[str, float] = {}
+    todo: list[tuple[str, float, tuple[str, ...]]] = [("", 0.0, tuple(labels))]
+    while todo:
+        path, log_p, group = todo.pop()
+        if group == (path,):
+            scores[path] = log_p
+            continue
+        if path and not can_continue:
+            if len(group) > 1:
+                raise ValueError(f"the server cannot tell labels apart that begin alike: {list(group)}")
+            scores[group[0]] = log_p
+            continue
+        listing = yield path
+        if not listing:
+            raise ValueError("the server lists no candidates")
+        logprobs = dict(listing)
+        longer = [label for label in group if label != path]
+        nexts = {label: _next(label[len(path) :], logprobs) for label in longer}
+        if not path and not any(nexts.values()):
+            logprobs = {text.removeprefix(" "): logprob for text, logprob in reversed(listing)}
+            nexts = {label: _next(label, logprobs) for label in longer}
+        tokens = {token for token in nexts.values() if token}
+        if path in group:
+            goes_on = min(sum(math.exp(logprobs[token]) for token in tokens), 1.0)
+            scores[path] = log_p + (math.log1p(-goes_on) if goes_on < 1.0 else -math.inf)
+        for token in sorted(tokens):
+            below = tuple(label for label in longer if nexts[label] == token)
+            todo.append((path + token, log_p + logprobs[token], below))
+        least = min(logprobs.values())
+        scores |= {label: log_p + least for label in longer if not nexts[label]}
+    total = _log_sum(list(scores.values()))
+    return {label: scores[label] - total for label in labels}
+
+
+def _next(rest: str, logprobs: Mapping[str, float]) -> str:
+    """The longest candidate that `rest` begins with; '' if there is none."""
+    return max((text for text in logprobs if text and rest.startswith(text)), key=len, default="")
 
 
 def _log_sum(logs: Sequence[float]) -> float:

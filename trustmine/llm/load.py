@@ -1,4 +1,4 @@
-"""The engine that the settings ask for."""
+"""The engine that the settings ask for: a server's model if they name an endpoint, else a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ KnownHash = Callable[[Path, int, int], str | None]  # path, size_bytes, mtime_ns
 
 
 def model_path(settings: Settings) -> Path:
-    """The model file of the settings, else the built-in one. Raises ModelError if that is not installed."""
+    """The model file of settings without an endpoint. Raises ModelError if the built-in one is not installed."""
     return resources.built_in_model() if settings.model is None else Path(settings.model).expanduser().absolute()
 
 
@@ -21,6 +21,10 @@ def open_engine(settings: Settings, known_hash: KnownHash | None = None, progres
     `known_hash` spares hashing a file again that has not changed; `progress`
     is told of bytes hashed. Raises ModelError.
     """
+    if settings.endpoint is not None:
+        from trustmine.llm.remote import RemoteEngine
+
+        return RemoteEngine.open(settings)
     from trustmine.llm.local import LocalEngine  # loads llama.cpp, which most commands do without
 
     path = model_path(settings)

@@ -12,9 +12,10 @@ to floating-point noise from what shares the batch and the cache. With
 same bits whatever was cached; that is slower.
 """
 
+import functools
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -166,8 +167,12 @@ class LocalEngine:
         # A few wait, so that the next one is there when one is answered.
         return self._n_busy + max(1, self._n_busy // 3) if self._n_busy > 1 else 1
 
+    @property
+    def hasher(self) -> Callable[[Request], str]:
+        return functools.partial(hashes.request_hash, info=self._info)
+
     def request_hash(self, request: Request) -> str:
-        return hashes.request_hash(request, self._info)
+        return self.hasher(request)
 
     def submit(self, ticket: int, request: Request) -> None:
         prompt = self._model.tokenise_chat(request)

@@ -84,6 +84,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     after = Snippet.of(function.post_text, function.encoding, function.path, block, margins)
     completion = yield ctx.prompts.get("s2_1_elements").request(
         grammar=answers.elements_grammar(ctx.settings.max_elements, KINDS),
+        schema=answers.elements_schema(ctx.settings.max_elements, KINDS),
         max_tokens=ctx.settings.max_elements * TOKENS_PER_ELEMENT,
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,

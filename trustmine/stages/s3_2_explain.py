@@ -51,11 +51,13 @@ def run(commit: Commit, ctx: Context) -> Asking:
     max_tokens = ctx.settings.explanation_tokens
     max_chars = min(max_tokens * CHARS_PER_TOKEN // 2, answers.MAX_STRING_CHARS)
     grammar = answers.explanation_grammar(max_chars, ctx.settings.cwes, min(MIN_CHARS, max_chars))
+    schema = answers.explanation_schema(ctx.settings.cwes)
     explanations: list[Explanation] = []
     for segment in ctx.facts.all(Segment, commit):
         earlier = [explanation.root_cause for explanation in explanations]
         request = ctx.prompts.get("s3_2_explain").request(
             grammar=grammar,
+            schema=schema,
             max_tokens=max_tokens,
             temperature=ctx.settings.temperature,
             repeat_penalty=ctx.settings.repeat_penalty,
@@ -74,6 +76,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
             completion = yield ctx.prompts.get("s3_2_again").request(
                 after=request.messages,
                 grammar=grammar,
+                schema=schema,
                 max_tokens=max_tokens,
                 temperature=ctx.settings.temperature,
                 repeat_penalty=ctx.settings.repeat_penalty,
