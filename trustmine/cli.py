@@ -258,7 +258,7 @@ def run(
             for stage in done.stages:
                 _report(stage)
             if (meter := models.meter) is not None:
-                console.say(console.model_line(meter.counts, meter.busy_s, done.seconds))
+                console.say(console.model_line(meter.summary(done.seconds)))
         finally:
             models.close()
 
@@ -307,6 +307,7 @@ def status(
         scope = _scope(conn, repo)
         counts = queries.funnel(conn, scope)
         rates = queries.rates(conn, counts)
+        models = queries.model_runs(conn)
         repos = [row for row in queries.repos(conn) if scope.repo_id in (None, row.id)]
         stale = pipeline.count_stale(conn, settings, scope)
     n_commits = sum(row.n_commits for row in repos)
@@ -330,11 +331,23 @@ def status(
                     name: {"workers": rate.n_workers, "rows_per_s": rate.rows_per_s, "left_s": rate.left_s}
                     for name, rate in rates.items()
                 },
+                "models": [
+                    {
+                        "name": run.model,
+                        "running": run.is_running,
+                        "answers": run.n_calls,
+                        "answers_per_hour": run.calls_per_hour,
+                        "tokens_per_s": run.tokens_per_s,
+                        "cached_share": run.n_cached / max(run.n_prompt, 1),
+                        "busy_share": run.busy_s / max(run.seconds, 1e-3),
+                    }
+                    for run in models
+                ],
             }
         )
         return
     names = ", ".join(f"{row.name} ({row.n_commits:,})" for row in repos) or "no repository yet"
-    console.print_funnel(counts, rates, stale, f"{n_commits:,} commits: {names}")
+    console.print_funnel(counts, rates, models, stale, f"{n_commits:,} commits: {names}")
 
 
 @app.command()

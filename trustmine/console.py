@@ -28,9 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trustmine.db.claims import Tally
-from trustmine.db.queries import Rate, StageCounts
+from trustmine.db.queries import ModelRun, Rate, StageCounts
 from trustmine.errors import TrustmineError
-from trustmine.meter import Counts
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -92,7 +91,11 @@ def duration(seconds: float | None) -> str:
 
 
 def print_funnel(
-    counts: Mapping[str, StageCounts], rates: Mapping[str, Rate], stale: Mapping[str, int], title: str
+    counts: Mapping[str, StageCounts],
+    rates: Mapping[str, Rate],
+    models: Sequence[ModelRun],
+    stale: Mapping[str, int],
+    title: str,
 ) -> None:
     """The funnel: one row per stage, reasons below each other, then what is running."""
     shown = Table(title=safe(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
@@ -112,6 +115,8 @@ def print_funnel(
         left = f", {duration(rate.left_s)} left" if rate.left_s is not None else ""
         workers = "1 worker" if rate.n_workers == 1 else f"{rate.n_workers} workers"
         out.print(plain(f"{stage} is running: {workers}, {rate.rows_per_s:,.2f} rows/s{left}"))
+    for run in models:
+        out.print(plain(model_line(run)))
     if any(stale.values()):
         out.print(plain("stale: made by other settings, prompts or models; redo: trustmine advance --stale"))
 
@@ -184,12 +189,13 @@ def tally_line(stage: str, tally: Tally, seconds: float | None) -> str:
     return f"{stage}: {', '.join(parts)} in {duration(seconds)}{speed}"
 
 
-def model_line(counts: Counts, busy_s: float, of_s: float) -> str:
-    """One line: what a model did in a time, and for how much of it."""
+def model_line(run: ModelRun) -> str:
+    """One line: what a model does or did, and for how much of the time."""
     return (
-        f"model: {counts.n_calls:,} answers, {counts.n_calls / max(of_s, 1e-3) * 3600:,.0f} an hour; "
-        f"{counts.n_evaluated / max(busy_s, 1e-3):,.0f} tokens/s, {counts.n_cached / max(counts.n_prompt, 1):.0%} of "
-        f"prompts from its cache; at work {busy_s / max(of_s, 1e-3):.0%} of the time"
+        f"{run.model} {'has given' if run.is_running else 'gave'} {run.n_calls:,} answers in {duration(run.seconds)}, "
+        f"{run.calls_per_hour:,.0f} an hour: {run.tokens_per_s:,.0f} tokens/s, "
+        f"{run.n_cached / max(run.n_prompt, 1):.0%} of prompts from its cache, "
+        f"at work {run.busy_s / max(run.seconds, 1e-3):.0%} of the time"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 
 from trustmine.db import claims
 from trustmine.db.connect import transaction
+from trustmine.db.queries import ModelRun
 from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
 from trustmine.records import Completion, Request
 
@@ -80,6 +81,20 @@ class Metered:
         if time.time() > self._written_at + WRITE_S and not self._conn.in_transaction:
             self._write(None)
         return answers
+
+    def summary(self, seconds: float) -> ModelRun:
+        """What the engine did in these seconds."""
+        counts = self.counts
+        return ModelRun(
+            self.info.name,
+            True,
+            seconds,
+            self.busy_s,
+            counts.n_calls,
+            counts.n_evaluated,
+            counts.n_cached,
+            counts.n_prompt,
+        )
 
     def close(self) -> None:
         self._engine.close()

@@ -33,6 +33,28 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelRun:
+    """What a model does that is loaded now, or did when it last was."""
+
+    model: str
+    is_running: bool
+    seconds: float  # since it was loaded, or how long it was
+    busy_s: float
+    n_calls: int
+    n_evaluated: int  # tokens that it had to work on
+    n_cached: int  # tokens of prompts that it had not
+    n_prompt: int
+
+    @property
+    def calls_per_hour(self) -> float:
+        return self.n_calls / max(self.seconds, 1e-3) * 3600
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.n_evaluated / max(self.busy_s, 1e-3)
+
+
+@dataclass(frozen=True, slots=True)
 class RepoRow:
     id: int
     name: str
@@ -128,6 +150,17 @@ def rates(conn: sqlite3.Connection, counts: Mapping[str, StageCounts]) -> dict[s
         stage: Rate(n_workers, speed, (counts[stage].pending + counts[stage].claimed) / speed if speed > 0 else None)
         for stage, (n_workers, speed) in running.items()
     }
+
+
+def model_runs(conn: sqlite3.Connection) -> list[ModelRun]:
+    """The models that are loaded now; if none is, the one that was last."""
+    found = conn.execute(
+        """SELECT name, ended_at_s IS NULL, worker, seen_at_s - started_at_s, busy_s, n_calls,
+                  n_prompt - n_cached + n_completion, n_cached, n_prompt
+           FROM model_runs JOIN models ON models.id = model_id ORDER BY model_runs.id DESC LIMIT 32"""
+    ).fetchall()
+    runs = [ModelRun(row[0], bool(row[1]) and claims.is_alive(row[2]), *row[3:]) for row in found]
+    return [run for run in runs if run.is_running] or runs[:1]
 
 
 def repos(conn: sqlite3.Connection) -> list[RepoRow]:
