@@ -43,12 +43,12 @@ def ensure(
 def _estimate(
     conn: sqlite3.Connection, ctx: Context, engine: Engine, model_id: int, progress: Callable[[int], None]
 ) -> bool:
-    sample = _sample(conn, ctx.settings.calibration_rows)
-    if len(sample) < MIN_ROWS:
+    commits = sample(conn, ctx.settings.calibration_rows)
+    if len(commits) < MIN_ROWS:
         return False
     scores: dict[str, Mapping[str, float]] = {}
     waiting: dict[int, tuple[Commit, Request]] = {}
-    for commit in sample:
+    for commit in commits:
         request = s0_3_classify.classify_request(commit, ctx)
         known = calls.recorded(conn, engine.request_hash(request))
         if known is not None and known.label_logprobs is not None:
@@ -69,7 +69,8 @@ def _estimate(
     return True
 
 
-def _sample(conn: sqlite3.Connection, n: int) -> list[Commit]:
+def sample(conn: sqlite3.Connection, n: int) -> list[Commit]:
+    """The first n rows that passed s0_2, in the order of their SHAs."""
     ids = [
         row[0]
         for row in conn.execute(

@@ -65,6 +65,10 @@ Order = Annotated[
     Literal["priority", "newest", "oldest"] | None,
     typer.Option("--order", help="Rows to take first; before s0_2 priority is oldest [default: priority, or as set]."),
 ]
+Rationale = Annotated[
+    Literal["none", "yes", "all"] | None,
+    typer.Option("--rationale", help="Verdicts of s0_3 to ask a reason for [default: yes, or as set]."),
+]
 Deterministic = Annotated[
     bool | None,
     typer.Option("--deterministic", help="Answers do not depend at all on what the model works on beside; slower."),
@@ -170,6 +174,7 @@ def advance(
     endpoint: Endpoint = None,
     api_key_env: ApiKeyEnv = None,
     profile: Profile = None,
+    rationale: Rationale = None,
     deterministic: Deterministic = None,
     stale: Annotated[
         bool, typer.Option("--stale", help="Redo rows made by other settings, prompts or models; alone: of all stages.")
@@ -191,7 +196,7 @@ def advance(
     if stage is not None:
         stages.get(stage)
     flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env, "deterministic": deterministic}
-    settings = _settings(config_file, db=db, order=order, profile=profile, **flags).settings
+    settings = _settings(config_file, db=db, order=order, profile=profile, rationale=rationale, **flags).settings
     with _database(settings) as conn:
         plan = pipeline.Plan(_scope(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
@@ -229,6 +234,7 @@ def run(
     endpoint: Endpoint = None,
     api_key_env: ApiKeyEnv = None,
     profile: Profile = None,
+    rationale: Rationale = None,
     deterministic: Deterministic = None,
     config_file: Config = None,
 ) -> None:
@@ -242,7 +248,7 @@ def run(
     from trustmine import pipeline
 
     flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env, "deterministic": deterministic}
-    settings = _settings(config_file, db=db, order=order, profile=profile, **flags).settings
+    settings = _settings(config_file, db=db, order=order, profile=profile, rationale=rationale, **flags).settings
     source = None if repo_path is None else _source(settings, repo_path, tuple(ref or ("HEAD",)))
     with _database(settings, create=source is not None) as conn:
         scope, feed = _scope(conn, repo, start, end, labelled), None

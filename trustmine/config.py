@@ -187,7 +187,7 @@ class Settings:
         choices=("priority", "newest", "oldest"),
     )
     # s0_3
-    rationale: str = _setting("all", "for which verdicts a rationale is asked", choices=("none", "yes", "all"))
+    rationale: str = _setting("yes", "for which verdicts a rationale is asked", choices=("none", "yes", "all"))
     min_p_fix: float = _setting(0.5, "calibrated probability from which a verdict is yes", low=0)
     calibration_rows: int = _setting(64, "rows a calibration is estimated on", low=0)
     undecided_share: float = _setting(0.1, "share of rows, most drawn to 'cannot decide', taken as undecided", low=0)
