@@ -10,7 +10,7 @@ TRUSTMINE := $(BIN)/trustmine
 
 FURTHEST := select substr(sha, 1, 12) from commits join stages on stage = status order by place desc, id limit 1
 
-.PHONY: demo test bench setup lock clean
+.PHONY: demo test bench bench-llm setup lock clean
 
 demo: $(READY)
 	$(TRUSTMINE) demo demo/repo --known-fixes demo/known_fixes.csv
@@ -39,6 +39,11 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--build-constraint requirements-build.lock --editable ".[bench]"
 	$(BIN)/python benchmarks/run.py "$(REPO)" $(if $(KNOWN),--known "$(KNOWN)") --out bench.md $(BENCH)
+
+# The local engine beside a plain loop over llama-cpp-python and llama.cpp's server, on prompts from a history of your
+# choice: make bench-llm REPO=~/src/curl LLM="--verdicts 24 --explanations 8 --rounds 1". Hours on two cores as it comes.
+bench-llm: $(READY)
+	$(BIN)/python benchmarks/llm.py "$(REPO)" $(LLM)
 
 setup: $(READY)
 
