@@ -133,11 +133,12 @@ def test_a_rationale_is_asked_as_the_setting_says(setting: str, p: tuple[float, 
 
 def test_the_rationale_is_asked_for_the_final_label_in_the_same_conversation() -> None:
     calibration = Calibration(5, "h", "batch", 9.0, 1.0, 0.0, 64)
-    _, (first, second) = judge(context(calibration=calibration, seed=4), probabilities(0.8, 0.1, 0.1), text("x"))
+    said = (probabilities(0.8, 0.1, 0.1), text("x"))
+    _, (first, second) = judge(context(calibration=calibration, seed=4, rationale="all"), *said)
     assert second.messages[: len(first.messages)] == first.messages
     assert second.messages[len(first.messages)] == Message("assistant", "no")
     assert (second.labels, second.seed, second.prompt_name) == ((), 4, "s0_3_rationale")
-    _, (_, undecided) = judge(context(), probabilities(0.1, 0.1, 0.8), text("x"))
+    _, (_, undecided) = judge(context(rationale="all"), probabilities(0.1, 0.1, 0.8), text("x"))
     assert undecided.messages[-2] == Message("assistant", "cannot decide")
 
 
