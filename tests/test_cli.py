@@ -25,6 +25,7 @@ COMMANDS = [
     "show",
     "label",
     "audit",
+    "verify",
     "export",
     "serve",
     "demo",

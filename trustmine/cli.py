@@ -444,6 +444,38 @@ def audit(
     )
 
 
+# ---------------------------------------------------------------- keeping it in order
+
+
+@app.command()
+def verify(
+    db: Db = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Send damaged rows back before their stage; drop what cannot be derived.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Without reading git and doing stages again.")] = False,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """Check that what is stored holds together and can be derived again; exit code 1 if not.
+
+    Workers may go on meanwhile. No model is loaded: recorded answers are used.
+
+    Example: trustmine verify --repair && trustmine run
+    """
+    from trustmine import verify as verifying
+
+    settings = _settings(config_file, db=db).settings
+    with _database(settings, read_only=not repair) as conn:
+        results = verifying.verify(conn, settings, console.progress, repair=repair, is_quick=quick)
+    if as_json:
+        console.print_json([verifying.as_plain(result) for result in results])
+    else:
+        console.print_findings(results, repair)
+    if any(result.n_left if repair else result.n_found for result in results):
+        raise typer.Exit(1)
+
+
 # ------------------------------------------------------------------ export and serve
 
 

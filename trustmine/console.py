@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -30,6 +30,9 @@ from rich.text import Text
 from trustmine.db.claims import Tally
 from trustmine.db.queries import ModelRun, Rate, StageCounts
 from trustmine.errors import TrustmineError
+
+if TYPE_CHECKING:
+    from trustmine.verify.base import Result
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -123,6 +126,29 @@ def print_funnel(
 
 def _number(n: int) -> str:
     return f"{n:,}" if n else "·"
+
+
+def print_findings(results: "Sequence[Result]", is_repaired: bool) -> None:
+    """What a verification found: each check with findings, its first rows, and what was not looked at."""
+    for result in results:
+        if result.n_found:
+            out.print(plain(f"{result.check.name}: {result.n_found:,} found. {result.check.holds}", "bold red"))
+            for example in result.examples:
+                out.print(plain(f"  {example}"), soft_wrap=True)
+            if result.n_found > len(result.examples):
+                out.print(plain(f"  and {result.n_found - len(result.examples):,} more"))
+            if result.check.hint and (result.n_left or not is_repaired):
+                out.print(plain(f"  {result.check.hint}"), soft_wrap=True)
+        for why, n in result.skipped.items():
+            out.print(plain(f"{result.check.name}: {n:,} not looked at: {why}", "dim"), soft_wrap=True)
+    n_found = sum(result.n_found for result in results)
+    if not n_found:
+        out.print(plain(f"{len(results)} checks, nothing found"))
+    elif is_repaired:
+        n_left = sum(result.n_left for result in results)
+        out.print(plain(f"{n_found:,} found, {n_found - n_left:,} mended; do the rows again: trustmine run"))
+    else:
+        out.print(plain(f"{n_found:,} found; mend them: trustmine verify --repair (make a backup before)"))
 
 
 # ------------------------------------------------------------------------- progress

@@ -132,12 +132,14 @@ def _send_back(conn: sqlite3.Connection, later: Sequence[str], places: Mapping[s
     before = next(name for name, place in places.items() if place == places[stage] - 1)
     clause, values = scope.where()
     later_json = json.dumps(later)
+    # Steps say it all, unless one was lost: then status and rejection do.
     # An aside row (rejected before this stage, yet with a step from it on) keeps its rejection.
     conn.execute(
         f"""INSERT INTO going_back
             SELECT id, outcome = 'rejected' AND reject_stage NOT IN (SELECT value FROM json_each(?1)) FROM commits
             WHERE (id IN (SELECT commit_id FROM steps WHERE stage IN (SELECT value FROM json_each(?1)))
                    OR id IN (SELECT commit_id FROM failures WHERE stage IN (SELECT value FROM json_each(?1)))
+                   OR status IN (SELECT value FROM json_each(?1)) OR reject_stage IN (SELECT value FROM json_each(?1))
                    OR (outcome = 'failed' AND status = ?2)){clause}""",
         (later_json, before, *values),
     )

@@ -1,0 +1,138 @@
+"""A small repository taken through all stages by a model that answers well, so that every table has rows."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import stage_helpers as helpers
+from conftest import GIT_ENV
+
+from trustmine import ingest, labels, worker
+from trustmine.config import Settings
+from trustmine.db import recipes
+from trustmine.db.connect import connect
+from trustmine.llm.base import ContextOverflow, ModelInfo
+from trustmine.llm.hashes import rendered_hash
+from trustmine.records import FACTS, Completion, Request
+from trustmine.stages import STAGES
+
+SETTINGS = Settings(calibration_rows=8, max_elements=6, max_attempts=2)
+FIX = helpers.MESSAGE
+UNDECIDED = "Maybe fix something\n"
+LABELLED = "record: check the length again\n"
+ANSWERS = {
+    "rationale": "A length from the record is used unchecked.",
+    "mask": "9-9",
+    "list_elements": '[{"name": "memcpy", "kind": "function"}, {"name": "overflow", "kind": "variable"}]',
+    "choose": "1",
+    "locate": "9-9",
+    "explain": json.dumps(
+        {"root_cause": helpers.EXPLANATION.root_cause, "impact": helpers.EXPLANATION.impact, "cwe": "CWE-787"}
+    ),
+}
+
+
+class GoodEngine:
+    """An Engine that says what a good model would."""
+
+    capacity = 4
+    info = ModelInfo("ab" * 32, "good", "/models/good.gguf", 1, 1, "llama", 1, 4096, "by hand 1", 4096)
+
+    def __init__(self) -> None:
+        self._queue: list[tuple[int, Request]] = []
+        self.n_asked = 0
+
+    def request_hash(self, request: Request) -> str:
+        said = (rendered_hash(request), request.labels, request.grammar, request.max_tokens, self.info.sha256)
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    def submit(self, ticket: int, request: Request) -> None:
+        self._queue.append((ticket, request))
+
+    def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
+        done, self._queue = self._queue, []
+        self.n_asked += len(done)
+        return [(ticket, self._answer(request)) for ticket, request in done]
+
+    def _answer(self, request: Request) -> Completion:
+        hashes = {"request_hash": self.request_hash(request), "rendered_hash": rendered_hash(request)}
+        if not request.labels:
+            return dataclasses.replace(helpers.completion(ANSWERS[request.task]), **hashes)
+        shown = request.messages[-1].content
+        p = {"yes": 0.05, "no": 0.9, "cannot decide": 0.05}
+        if "crafted record" in shown:
+            p = {"yes": 0.8, "no": 0.15, "cannot decide": 0.05}
+        elif "Maybe" in shown:
+            p = {"yes": 0.1, "no": 0.1, "cannot decide": 0.8}
+        logprobs = {label: math.log(value) for label, value in p.items()}
+        return dataclasses.replace(helpers.completion("no", "label"), label_logprobs=logprobs, **hashes)
+
+    def close(self) -> None:
+        pass
+
+
+def git(repo: Path, *args: str) -> str:
+    return subprocess.run(["git", *args], cwd=repo, check=True, capture_output=True, text=True, env=GIT_ENV).stdout
+
+
+def write_repo(path: Path) -> None:
+    """Fifteen commits: two fixes of one function, one undecided, the others rejected for various reasons."""
+    (path / "src").mkdir(parents=True)
+    git(path, "init", "-q", "-b", "main")
+
+    def commit(message: str, **files: str) -> None:
+        for name, content in files.items():
+            (path / "src" / name.replace("_h", ".h").replace("_c", ".c")).write_text(content)
+        git(path, "add", "-A")
+        git(path, "commit", "-q", "-m", message)
+
+    commit("records", record_h=helpers.HEADER, record_c=helpers.PRE_FILE)
+    commit(FIX, record_c=helpers.POST_FILE)
+    for n in range(9):
+        commit(f"Fix warning {n}", other_c=f"int f(void)\n{{\n    return {n};\n}}\n")
+    commit(UNDECIDED, other_c="int f(void)\n{\n    return 99;\n}\n")
+    commit("back to the record", record_c=helpers.PRE_FILE)
+    commit(LABELLED, record_c=helpers.POST_FILE)
+    commit("Fix the manual", manual="text\n")
+
+
+def make(folder: Path) -> Path:
+    """The repository and its database, worked on until nothing is pending."""
+    write_repo(folder / "repo")
+    db = folder / "trustmine.db"
+    conn = connect(db, create=True)
+    ingest.ingest(conn, ingest.find(str(folder / "repo")), name="toy")
+    known = folder / "known.csv"
+    sha = git(folder / "repo", "log", "--format=%H", "--grep", LABELLED.strip()).split()[0]
+    known.write_text(f"commit,cve,cwe\n{sha},CVE-2020-1234,CWE-787\n")
+    labels.label(conn, known)
+    advance_all(conn, GoodEngine())
+    conn.close()
+    return db
+
+
+def advance_all(conn: sqlite3.Connection, engine: GoodEngine) -> None:
+    model_id = recipes.ensure_model(conn, engine.info)
+    for name, stage in STAGES.items():
+        worker.advance(conn, name, SETTINGS, engine=(engine, model_id) if stage.KIND == "llm" else None)
+
+
+def content(conn: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """All that results consist of, without ids and times that differ from run to run."""
+    found = {
+        "commits": "SELECT id, sha, parents, author_time_s, commit_time_s, status, outcome, reject_stage,"
+        " reject_reason, attempts, claim_owner, priority FROM commits",
+        "messages": "SELECT * FROM messages",
+        "steps": "SELECT commit_id, steps.stage, hash FROM steps JOIN recipes ON recipes.id = recipe_id",
+        "failures": "SELECT commit_id, stage, attempt FROM failures",
+        "calls": "SELECT commit_id, stage, request_hash, prompt_hash, rendered_hash, completion, label_logprobs"
+        " FROM llm_calls",
+        "calibrations": 'SELECT hash, "offset" FROM calibrations',
+    }
+    found |= {fact.TABLE: f"SELECT * FROM {fact.TABLE}" for fact in FACTS if fact.TABLE != "verdicts"}
+    found["verdicts"] = "SELECT commit_id, label, source, p_yes, p_fix, rationale, request_hash FROM verdicts"
+    return {name: sorted(conn.execute(sql).fetchall(), key=repr) for name, sql in found.items()}
