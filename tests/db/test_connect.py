@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,19 @@ def _layout(conn: sqlite3.Connection) -> dict[str, object]:
         else:
             found[name] = " ".join(sql.split())
     return found
+
+
+def test_opening_a_second_time_keeps_the_locks_of_the_first_connection(conn: sqlite3.Connection, db_path: Path) -> None:
+    """POSIX locks of a process on a file are gone when it closes any descriptor of that file."""
+    conn.execute("INSERT INTO repos (name, path, ingested_at_s) VALUES ('a', 'b', 0)")
+    connect(db_path).close()
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('DELETE FROM repos'); c.commit(); c.close()"
+    )
+    subprocess.run([sys.executable, "-c", program, str(db_path)], check=True)
+    # The other process believes to be the last one if it does not see our lock, and takes the log away under us.
+    assert db_path.with_name(db_path.name + "-wal").exists()
+    conn.execute("INSERT INTO repos (name, path, ingested_at_s) VALUES ('c', 'd', 0)")
+    other = sqlite3.connect(db_path)
+    assert other.execute("SELECT name FROM repos").fetchall() == [("c",)]
+    other.close()

@@ -67,24 +67,26 @@ def _hint(path: Path) -> str:
 
 def _check_ours(path: Path, create: bool) -> None:
     """Refuse what is not ours before anything could change it."""
-    with path.open("rb") as file:
-        header = file.read(100)
-    if not header and create:
-        return  # an empty file is an empty database
-    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
-        raise DatabaseError("This is not an SQLite database", str(path), "Give another file with --db")
-    # https://www.sqlite.org/fileformat.html#the_database_header. A database just
-    # created may still have its pages in the write-ahead log: ask SQLite then.
-    mine = int.from_bytes(header[68:72], "big") == application_id()
-    version = int.from_bytes(header[60:64], "big")
-    if path.with_name(path.name + "-wal").exists():
+    # Never by opening the file ourselves: closing it would drop the locks that other connections of this process hold
+    # on it (https://www.sqlite.org/howtocorrupt.html). As immutable, nothing beside it is read or made. A database
+    # just created may still have its pages in the write-ahead log: then that is read too.
+    has_log = path.with_name(path.name + "-wal").exists()
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if has_log else '&immutable=1'}"
+    try:
+        if path.stat().st_size == 0:
+            if create:
+                return  # an empty file is an empty database
+            raise sqlite3.DatabaseError("file is not a database")
+        conn = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
         try:
-            conn = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
             mine = conn.execute("PRAGMA application_id").fetchone()[0] == application_id()
             version = conn.execute("PRAGMA user_version").fetchone()[0]
+        finally:
             conn.close()
-        except sqlite3.Error as error:
-            raise DatabaseError(f"Cannot read the database: {error}", str(path), _hint(path)) from error
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise DatabaseError("This is not an SQLite database", str(path), "Give another file with --db") from error
+        raise DatabaseError(f"Cannot read the database: {error}", str(path), _hint(path)) from error
     if not mine:
         raise DatabaseError(
             "This database belongs to another program", str(path), "Give another file with --db; nothing was changed"
