@@ -26,6 +26,7 @@ COMMANDS = [
     "label",
     "audit",
     "verify",
+    "backup",
     "export",
     "serve",
     "demo",

@@ -476,6 +476,24 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The copy to make; must not be there.")],
+    db: Db = None,
+    config_file: Config = None,
+) -> None:
+    """Make a whole copy of the database, also while workers write.
+
+    Example: trustmine backup before-upgrade.db
+    """
+    from trustmine.db.backup import backup as copy
+
+    settings = _settings(config_file, db=db).settings
+    with _database(settings, read_only=True) as conn, console.progress("backup", None) as draw:
+        size_bytes = copy(conn, file, lambda done, total: draw(done))
+    console.say(f"{file}: a whole copy of {settings.db}, {size_bytes / 1e6:,.1f} MB")
+
+
 # ------------------------------------------------------------------ export and serve
 
 
