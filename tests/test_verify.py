@@ -4,13 +4,13 @@ import json
 import shutil
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import verify_helpers as helpers
+from verify_helpers import show
 
 from trustmine import cli, labels, verify
 from trustmine.db import claims, recipes
@@ -29,11 +29,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def db(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(sound, tmp_path / "trustmine.db"))
-
-
-@contextmanager
-def show(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    yield lambda done: None
 
 
 def found(conn: sqlite3.Connection, **how: Any) -> dict[str, int]:

@@ -89,6 +89,7 @@ class Post:
             scope=self.scope if only is None else replace(self.scope, ids=(only,)),
             aside=aside(self.stage),
             order=self.ctx.settings.order,
+            max_attempts=self.ctx.settings.max_attempts,
         )
         self.allowance.give_back(limit - len(commits))
         return commits
@@ -158,7 +159,7 @@ def advance(
     if stage_name == calibrate.STAGE and engine is not None:
         calibrate.ensure(conn, settings, engine)
     worker = claims.worker_name()
-    claims.reclaim(conn)
+    claims.reclaim(conn, settings.max_attempts)
     total = Tally()
 
     def count(stage: str, tally: Tally) -> None:

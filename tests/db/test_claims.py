@@ -299,7 +299,78 @@ def test_rows_of_a_killed_process_are_pending_at_once(
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     claims.reclaim(conn)
-    assert len(take(conn, "b")) == 5
+    assert [len(take(conn, worker)) for worker in "bcdef"] == [1] * 5, "which of them it died of is not known"
+    assert conn.execute("SELECT sum(attempts), min(crashes), max(crashes) FROM commits").fetchone() == (0, 1, 1)
+
+
+def die(conn: sqlite3.Connection, worker: str) -> None:
+    """The worker's lease runs out, and somebody notices."""
+    conn.execute("UPDATE commits SET claim_until_s = 1 WHERE claim_owner = ?", (worker,))
+
+
+def test_neighbours_of_a_row_that_kills_are_claimed_alone_and_never_blamed(
+    conn: sqlite3.Connection, add_commits: Add
+) -> None:
+    """The second of four rows kills every worker."""
+    add_commits(4)
+    n_deaths = 0
+    while commits := take(conn, "a", 10, max_attempts=3):
+        if 2 in [c.id for c in commits]:
+            n_deaths += 1
+            die(conn, "a")
+        else:
+            end(conn, "a", [(c, OK) for c in commits])
+    assert n_deaths == 1 + 3, "once in company, then as often as any row may fail"
+    assert [row(conn, i)[:2] for i in (1, 2, 3, 4)] == [
+        ("s0_1", "open"), ("ingested", "failed"), ("s0_1", "open"), ("s0_1", "open")
+    ]  # fmt: skip
+    errors = conn.execute("SELECT commit_id, stage, attempt, error FROM failures ORDER BY attempt").fetchall()
+    assert errors == [(2, "s0_1", n, claims.FELL_SILENT) for n in (1, 2, 3)]
+    assert conn.execute("SELECT id FROM commits WHERE crashes > 0").fetchall() == [(2,)]
+
+
+def test_an_untrusted_row_waits_for_empty_hands(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(5)
+    assert len(take(conn, "a", 2)) == 2
+    die(conn, "a")
+    assert [c.id for c in take(conn, "b", 1)] == [1]
+    assert take(conn, "b") == [], "nothing beside an untrusted row"
+    assert [c.id for c in take(conn, "c")] == [2]
+    assert [c.id for c in take(conn, "d")] == [3, 4, 5]
+    die(conn, "d")
+    [second] = claims.read(conn, [2])
+    end(conn, "c", [(second, OK)])
+    add_commits(1)
+    assert [c.id for c in take(conn, "e", order="newest")] == [6], "up to the first untrusted one"
+    assert take(conn, "e", order="newest") == [], "not while there is something in hand"
+    [last] = claims.read(conn, [6])
+    end(conn, "e", [(last, OK)])
+    assert [c.id for c in take(conn, "e", order="newest")] == [5]
+
+
+def test_a_row_that_a_worker_survives_is_trusted_again(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(3)
+    take(conn, "a")
+    die(conn, "a")
+    [one] = take(conn, "b")
+    end(conn, "b", [(one, Failure("ValueError: no", "tb"))])
+    assert conn.execute("SELECT attempts, crashes FROM commits ORDER BY id").fetchall() == [(1, 0), (0, 1), (0, 1)]
+
+
+def test_a_row_aside_that_kills_is_given_up_too(conn: sqlite3.Connection, add_commits: Add) -> None:
+    add_commits(1)
+    conn.execute("UPDATE commits SET status = 's0_2', outcome = 'rejected', reject_stage = 's0_3',"
+                 " reject_reason = 'undecided'")  # fmt: skip
+    recipes.ensure(conn, "s4", {"stage": "s4"}, None)
+    taken = 0
+    while claims.claim(conn, "s4", "s3_2", f"w{taken}", limit=1, lease_s=60, aside=(("s0_3", "undecided"),)):
+        claims.enter(conn, f"w{taken}", "s4")
+        die(conn, f"w{taken}")
+        taken += 1
+        assert taken < 9
+    assert taken == claims.MAX_ATTEMPTS
+    assert row(conn, 1)[:4] == ("s0_2", "rejected", "s0_3", "undecided")
+    assert conn.execute("SELECT DISTINCT stage FROM failures").fetchall() == [("s4",)]
 
 
 def test_a_worker_of_another_host_is_taken_for_alive() -> None:

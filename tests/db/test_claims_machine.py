@@ -1,5 +1,6 @@
 """Claim, finish, crash and expiry in any order: no row with two owners, no status slipping back, no fact without it."""
 
+import itertools
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -50,6 +51,8 @@ class Queue(RuleBasedStateMachine):
         self.live: dict[int, str] = {}  # who really holds a row
         self.done: set[int] = set()
         self.failures = dict.fromkeys(range(1, N_ROWS + 1), 0)
+        self.crashes = dict.fromkeys(range(1, N_ROWS + 1), 0)
+        self.silent: dict[str, set[int]] = {}  # rows whose lease has run out, by who held them
 
     def teardown(self) -> None:
         if hasattr(self, "conn"):
@@ -58,12 +61,30 @@ class Queue(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS), n=st.integers(1, 4), order=st.sampled_from(sorted(ORDERS)))
     def claim(self, worker: str, n: int, order: str) -> None:
-        commits = claims.claim(self.conn, "s0_1", "ingested", worker, limit=n, lease_s=1000, order=order)
+        commits = claims.claim(
+            self.conn, "s0_1", "ingested", worker, limit=n, lease_s=1000, order=order, max_attempts=2
+        )
+        for rows in self.silent.values():
+            self._crash(rows)
+        self.silent = {}
         free = [i for i in ORDERS[order] if i not in self.live and i not in self.done]
-        assert [c.id for c in commits] == free[:n], "the first of the order, never a row that somebody holds"
+        held = [i for i, owner in self.live.items() if owner == worker]
+        wanted = list(itertools.takewhile(lambda i: not self.crashes[i], free[:n])) or ([] if held else free[:1])
+        if any(self.crashes[i] for i in held):
+            wanted = []
+        assert [c.id for c in commits] == wanted, "the first of the order, held by nobody; the untrusted alone"
         for commit in commits:
             self.hands[worker][commit.id] = commit
             self.live[commit.id] = worker
+
+    def _crash(self, rows: set[int]) -> None:
+        for i in rows:
+            self.crashes[i] += 1
+        if len(rows) == 1:
+            (alone,) = rows
+            self.failures[alone] += 1
+            if self.failures[alone] >= 2:
+                self.done.add(alone)
 
     @rule(worker=st.sampled_from(WORKERS), outcome=st.sampled_from(OUTCOMES))
     def finish(self, worker: str, outcome: Outcome | Failure) -> None:
@@ -75,6 +96,7 @@ class Queue(RuleBasedStateMachine):
         for i in mine:
             del self.live[i]
             self.failures[i] += isinstance(outcome, Failure)
+            self.crashes[i] = 0
             if not isinstance(outcome, Failure) or self.failures[i] >= 2:
                 self.done.add(i)
         self.hands[worker] = {}
@@ -83,6 +105,9 @@ class Queue(RuleBasedStateMachine):
     def lease_runs_out(self, worker: str) -> None:
         """The worker sleeps on, believing it holds its rows."""
         self.conn.execute("UPDATE commits SET claim_until_s = 0 WHERE claim_owner = ?", (worker,))
+        rows = self.silent.get(worker, set()) | {i for i, owner in self.live.items() if owner == worker}
+        if rows:
+            self.silent[worker] = rows
         self.live = {i: owner for i, owner in self.live.items() if owner != worker}
 
     @rule(worker=st.sampled_from(WORKERS))
@@ -92,6 +117,7 @@ class Queue(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS))
     def give_up(self, worker: str) -> None:
         claims.release(self.conn, worker)
+        self.silent.pop(worker, None)
         self.live = {i: owner for i, owner in self.live.items() if owner != worker}
 
     @invariant()

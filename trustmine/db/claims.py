@@ -5,8 +5,14 @@ short write. No transaction is open while a worker works. `finish` stores
 facts, status and step together, only for rows whose claim is still this
 worker's and has not run out: a late result is dropped. Claims of a process
 that is gone, on this host, end at once; all others when their lease does.
+
+A row may kill its worker in native code or for want of memory, so no row of a
+worker that died or fell silent is trusted: from then on it is claimed alone.
+One that was alone in hand is blamed: it counts as a failure, and after
+max_attempts of them the row is set aside. Its neighbours never pay for it.
 """
 
+import itertools
 import os
 import socket
 import sqlite3
@@ -23,6 +29,9 @@ from trustmine.db.connect import transaction
 from trustmine.records import Advance, Commit, Outcome, Reject
 
 LAST_STAGE = "s4"
+MAX_ATTEMPTS = 3  # where the caller has no settings
+DIED = "The worker died while this row was all it worked on: killed, out of memory, or crashed in native code"
+FELL_SILENT = "The worker was silent for longer than its lease while this row was all it worked on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +141,13 @@ def claim(
     scope: Scope = Scope(),
     aside: Collection[tuple[str, str]] = (),
     order: str = "oldest",
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> list[Commit]:
     """Up to `limit` pending rows of a stage, now held by `worker`.
+
+    A row that a worker may have died of comes alone, and only to a worker
+    that holds nothing: who holds rows and gets none asks again when it holds
+    none.
 
     `order`: oldest, newest, or priority; by priority, rows that have none
     (s0_2 gives it) come last, oldest first. `aside` names (stage, reason) of
@@ -144,18 +158,31 @@ def claim(
     _, values = scope.where()
     wanted: list[tuple[str, tuple[object, ...]]] = [(PENDING, (after,))]
     wanted += [(aside_where(), (reject_stage, reason, stage)) for reject_stage, reason in aside]
-    ids: list[int] = []
+    found: list[tuple[int, int]] = []
     with transaction(conn):
+        _expire(conn, now, max_attempts)
         for where, names in wanted:
             for part in ORDERS[order]:
-                if len(ids) < limit:
+                if len(found) < limit:
                     sql = claim_sql(where, part, scope)
-                    ids += [row[0] for row in conn.execute(sql, (*names, now, *values, limit - len(ids)))]
+                    found += conn.execute(sql, (*names, now, *values, limit - len(found))).fetchall()
+        ids = _trusted(conn, worker, found)
         conn.executemany(
             "UPDATE commits SET claim_owner = ?, claim_until_s = ? WHERE id = ?",
             [(worker, now + lease_s, commit_id) for commit_id in ids],
         )
     return read(conn, ids)
+
+
+def _trusted(conn: sqlite3.Connection, worker: str, found: Sequence[tuple[int, int]]) -> list[int]:
+    """Those of (id, crashes), in their order, that the worker may hold at once with what it holds."""
+    n_held, n_crashes = conn.execute(
+        "SELECT count(*), coalesce(max(crashes), 0) FROM commits WHERE claim_owner = ?", (worker,)
+    ).fetchone()
+    if n_crashes:
+        return []
+    ids = [commit_id for commit_id, _ in itertools.takewhile(lambda row: not row[1], found)]
+    return ids if ids or n_held else [commit_id for commit_id, _ in found[:1]]
 
 
 PENDING = "outcome = 'open' AND status = ?"
@@ -189,7 +216,7 @@ def claim_sql(where: str, part: tuple[str, str], scope: Scope) -> str:
         index, more = (index, "") if scope.repo_id is None else _OF_REPO[index]
         source, clause = f"commits INDEXED BY {index}", clause + more
     free = f"(claim_owner IS NULL OR claim_until_s < ?){clause}"
-    return f"SELECT id FROM {source} WHERE {where} AND {free} {order} LIMIT ?"
+    return f"SELECT id, crashes FROM {source} WHERE {where} AND {free} {order} LIMIT ?"
 
 
 def aside_where() -> str:
@@ -234,13 +261,40 @@ def _release(conn: sqlite3.Connection, worker: str) -> None:
     conn.execute("UPDATE commits SET claim_owner = NULL, claim_until_s = NULL WHERE claim_owner = ?", (worker,))
 
 
-def reclaim(conn: sqlite3.Connection) -> None:
-    """End the claims of workers of this host whose process is gone."""
+def reclaim(conn: sqlite3.Connection, max_attempts: int = MAX_ATTEMPTS) -> None:
+    """End the claims of workers of this host whose process is gone; see the module on whom that is blamed."""
     dead = [owner for owner in owners(conn) if not is_alive(owner)]
     if dead:
         with transaction(conn):
             for owner in dead:
-                _release(conn, owner)
+                _crashed(conn, owner, DIED, max_attempts)
+
+
+def _expire(conn: sqlite3.Connection, now: float, max_attempts: int) -> None:
+    """End the claims whose lease has run out."""
+    silent = conn.execute(
+        "SELECT DISTINCT claim_owner FROM commits WHERE claim_owner IS NOT NULL AND claim_until_s < ?", (now,)
+    ).fetchall()
+    for (owner,) in silent:
+        _crashed(conn, owner, FELL_SILENT, max_attempts)
+
+
+def _crashed(conn: sqlite3.Connection, worker: str, error: str, max_attempts: int) -> None:
+    """Give the rows of a worker that is gone back; one that was alone in hand has failed."""
+    held = conn.execute("SELECT id, outcome, status FROM commits WHERE claim_owner = ?", (worker,)).fetchall()
+    conn.execute("UPDATE commits SET crashes = crashes + 1 WHERE claim_owner = ?", (worker,))
+    _release(conn, worker)
+    if len(held) != 1:
+        return
+    commit_id, outcome, status = held[0]
+    [stage] = conn.execute(
+        """SELECT coalesce((SELECT stage FROM workers WHERE worker = ?1 ORDER BY id DESC LIMIT 1),
+                           (SELECT stage FROM stages WHERE place = 1 + (SELECT place FROM stages WHERE stage = ?2)))""",
+        (worker, status),
+    ).fetchone()
+    recipe = conn.execute("SELECT max(id) FROM recipes WHERE stage = ?", (stage,)).fetchone()[0]
+    is_aside = outcome == "rejected"
+    _fail_row(conn, stage, worker, recipe, commit_id, is_aside, Failure(error, ""), max_attempts, time.time())
 
 
 def owners(conn: sqlite3.Connection) -> list[str]:
@@ -288,17 +342,17 @@ def finish(
         ]
         failed = [(commit, outcome) for commit, outcome in kept if isinstance(outcome, Failure)]
         conn.executemany(
-            """UPDATE commits SET status = ?, outcome = ?, attempts = 0, claim_owner = NULL, claim_until_s = NULL
-               WHERE id = ?""",
+            """UPDATE commits SET status = ?, outcome = ?, attempts = 0, crashes = 0,
+                      claim_owner = NULL, claim_until_s = NULL WHERE id = ?""",
             [(stage, "done" if stage == LAST_STAGE else "open", commit.id) for commit in passed],
         )
         conn.executemany(
-            """UPDATE commits SET outcome = 'rejected', reject_stage = ?, reject_reason = ?, attempts = 0,
+            """UPDATE commits SET outcome = 'rejected', reject_stage = ?, reject_reason = ?, attempts = 0, crashes = 0,
                       claim_owner = NULL, claim_until_s = NULL WHERE id = ?""",
             [(stage, outcome.reason, commit.id) for commit, outcome in rejected],
         )
         conn.executemany(
-            "UPDATE commits SET attempts = 0, claim_owner = NULL, claim_until_s = NULL WHERE id = ?",
+            "UPDATE commits SET attempts = 0, crashes = 0, claim_owner = NULL, claim_until_s = NULL WHERE id = ?",
             [(commit.id,) for commit in aside],
         )
         fact_tables.write(
@@ -344,20 +398,34 @@ def _fail(
     now: float,
 ) -> None:
     for commit, failure in failed:
-        attempt = conn.execute("SELECT attempts + 1 FROM commits WHERE id = ?", (commit.id,)).fetchone()[0]
-        conn.execute(
-            """UPDATE commits SET attempts = ?, claim_owner = NULL, claim_until_s = NULL,
-                      outcome = CASE WHEN ? AND outcome = 'open' THEN 'failed' ELSE outcome END WHERE id = ?""",
-            (attempt, attempt >= max_attempts, commit.id),
-        )
-        conn.execute(
-            "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (commit.id, stage, attempt, failure.error, failure.traceback, worker, now),
-        )
-        if commit.is_aside and attempt >= max_attempts:  # its outcome stays rejected; the step ends the retries
-            conn.execute(
-                "INSERT INTO steps (commit_id, stage, recipe_id) VALUES (?, ?, ?)", (commit.id, stage, recipe_id)
-            )
+        conn.execute("UPDATE commits SET crashes = 0 WHERE id = ?", (commit.id,))  # the worker lives
+        _fail_row(conn, stage, worker, recipe_id, commit.id, commit.is_aside, failure, max_attempts, now)
+
+
+def _fail_row(
+    conn: sqlite3.Connection,
+    stage: str,
+    worker: str,
+    recipe_id: int | None,
+    commit_id: int,
+    is_aside: bool,
+    failure: Failure,
+    max_attempts: int,
+    now: float,
+) -> None:
+    attempt = conn.execute("SELECT attempts + 1 FROM commits WHERE id = ?", (commit_id,)).fetchone()[0]
+    conn.execute(
+        """UPDATE commits SET attempts = ?, claim_owner = NULL, claim_until_s = NULL,
+                  outcome = CASE WHEN ? AND outcome = 'open' THEN 'failed' ELSE outcome END WHERE id = ?""",
+        (attempt, attempt >= max_attempts, commit_id),
+    )
+    conn.execute(
+        "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (commit_id, stage, attempt, failure.error, failure.traceback, worker, now),
+    )
+    if is_aside and recipe_id is not None and attempt >= max_attempts:
+        # Its outcome stays rejected; the step ends the retries.
+        conn.execute("INSERT INTO steps (commit_id, stage, recipe_id) VALUES (?, ?, ?)", (commit_id, stage, recipe_id))
 
 
 # ----------------------------------------------------------------- the workers' table

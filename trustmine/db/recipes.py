@@ -153,12 +153,12 @@ def _send_back(conn: sqlite3.Connection, later: Sequence[str], places: Mapping[s
         )
     conn.execute(
         """UPDATE commits SET status = ?, outcome = 'open', reject_stage = NULL, reject_reason = NULL, attempts = 0,
-                  claim_owner = NULL, claim_until_s = NULL
+                  crashes = 0, claim_owner = NULL, claim_until_s = NULL
            WHERE id IN (SELECT id FROM going_back WHERE NOT is_aside)""",
         (before,),
     )
     conn.execute(
-        "UPDATE commits SET attempts = 0, claim_owner = NULL, claim_until_s = NULL"
+        "UPDATE commits SET attempts = 0, crashes = 0, claim_owner = NULL, claim_until_s = NULL"
         " WHERE id IN (SELECT id FROM going_back WHERE is_aside)"
     )
     return int(conn.execute("SELECT count(*) FROM going_back").fetchone()[0])

@@ -21,6 +21,7 @@ _TO_2: tuple[str, ...] = (
         n_cached     INTEGER NOT NULL DEFAULT 0,
         n_completion INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
+    "ALTER TABLE commits ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
 )
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}
