@@ -26,6 +26,8 @@ COMMANDS = [
     "label",
     "audit",
     "verify",
+    "failures",
+    "retry",
     "backup",
     "export",
     "serve",

@@ -477,6 +477,51 @@ def verify(
 
 
 @app.command()
+def failures(db: Db = None, repo: Repo = None, as_json: Json = False, config_file: Config = None) -> None:
+    """What went wrong, by stage and cause: rows set aside, and rows that will be tried again.
+
+    Example: trustmine failures --json
+    """
+    from dataclasses import asdict
+
+    from trustmine import failures as failing
+
+    with _database(_settings(config_file, db=db).settings, read_only=True) as conn:
+        found = failing.causes(conn, _scope(conn, repo))
+    if as_json:
+        console.print_json([asdict(cause) for cause in found])
+        return
+    console.table(
+        ("stage", "set aside", "retried", "cause", "for example"),
+        [(one.stage, one.n_set_aside, one.n_retried, one.cause, one.example[:12]) for one in found],
+        title="" if found else "no failures",
+        right=("set aside", "retried"),
+    )
+
+
+@app.command()
+def retry(
+    stage: Annotated[str | None, typer.Option("--stage", help="Only rows that failed at this stage.")] = None,
+    cause: Annotated[str | None, typer.Option("--cause", help="Only rows whose last error holds this text.")] = None,
+    db: Db = None,
+    repo: Repo = None,
+    config_file: Config = None,
+) -> None:
+    """Bring rows that were set aside back, as if they had never been tried (see failures).
+
+    Example: trustmine retry --stage s1_1 --cause "Cannot read blob"
+    """
+    from trustmine import failures as failing
+    from trustmine import stages
+
+    if stage is not None:
+        stages.get(stage)
+    with _database(_settings(config_file, db=db).settings) as conn:
+        n = failing.retry(conn, stage=stage, cause=cause, scope=_scope(conn, repo))
+    console.say(f"{n:,} rows are pending again")
+
+
+@app.command()
 def backup(
     file: Annotated[Path, typer.Argument(help="The copy to make; must not be there.")],
     db: Db = None,
