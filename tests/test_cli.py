@@ -28,6 +28,7 @@ COMMANDS = [
     "verify",
     "failures",
     "retry",
+    "upgrade",
     "backup",
     "export",
     "serve",

@@ -88,7 +88,7 @@ def _settings(config_file: Path | None, **flags: object) -> Loaded:
 def _database(settings: Settings, *, create: bool = False, read_only: bool = False) -> Iterator[sqlite3.Connection]:
     from trustmine.db.connect import connect
 
-    conn = connect(Path(settings.db), create=create, read_only=read_only)
+    conn = connect(Path(settings.db), create=create, read_only=read_only, say=console.say)
     try:
         yield conn
     finally:
@@ -519,6 +519,21 @@ def retry(
     with _database(_settings(config_file, db=db).settings) as conn:
         n = failing.retry(conn, stage=stage, cause=cause, scope=_scope(conn, repo))
     console.say(f"{n:,} rows are pending again")
+
+
+@app.command()
+def upgrade(db: Db = None, config_file: Config = None) -> None:
+    """Bring a database of an older trustmine up to date; a copy of it as it was stays beside it.
+
+    Every command that writes does this too.
+
+    Example: trustmine upgrade --db old.db
+    """
+    from trustmine.db.connect import schema_version
+
+    settings = _settings(config_file, db=db).settings
+    with _database(settings):
+        console.say(f"{settings.db} is of schema {schema_version()}, the present one")
 
 
 @app.command()

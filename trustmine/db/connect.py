@@ -1,18 +1,21 @@
 """Opens a trustmine database: created, checked, upgraded, with the right pragmas.
 
 Promises: a file that is not ours, or newer than this code, is refused and left
-as it is. Every connection is in autocommit mode: whoever writes says BEGIN
+as it is; one of an older version is copied before it is upgraded, in one
+transaction. Every connection is in autocommit mode: whoever writes says BEGIN
 IMMEDIATE (see `transaction`), so no transaction is ever open by accident.
 """
 
+import itertools
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from trustmine import resources
+from trustmine.db.backup import backup
 from trustmine.db.upgrades import UPGRADES
 from trustmine.errors import DatabaseError
 
@@ -36,11 +39,16 @@ def _pragma(name: str) -> int:
     return int(found[1], 0)
 
 
-def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:
+Say = Callable[[str], object]
+
+
+def connect(
+    path: Path, *, create: bool = False, read_only: bool = False, say: Say = lambda line: None
+) -> sqlite3.Connection:
     """A connection to the database at `path`.
 
     `create`: make it if there is none. `read_only`: nothing can be written
-    through this connection. Raises DatabaseError.
+    through this connection. `say` is told of an upgrade. Raises DatabaseError.
     """
     if not path.exists() and not create:
         raise DatabaseError("There is no database", str(path), f"Try: trustmine ingest REPO --db {path}")
@@ -55,7 +63,11 @@ def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sql
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,
         )
-        _prepare(conn, read_only)
+        try:
+            _prepare(conn, path, read_only, say)
+        except BaseException:
+            conn.close()
+            raise
     except sqlite3.Error as error:
         raise DatabaseError(f"Cannot open the database: {error}", str(path), _hint(path)) from error
     return conn
@@ -99,11 +111,18 @@ def _check_ours(path: Path, create: bool) -> None:
         )
 
 
-def _prepare(conn: sqlite3.Connection, read_only: bool) -> None:
+def _prepare(conn: sqlite3.Connection, path: Path, read_only: bool, say: Say) -> None:
     conn.execute("PRAGMA foreign_keys = ON")
     conn.execute("PRAGMA cache_size = -65536")  # KiB
     if read_only:
         conn.execute("PRAGMA query_only = ON")
+        version = conn.execute("PRAGMA user_version").fetchone()[0]
+        if version < schema_version():
+            raise DatabaseError(
+                f"This database was made by an older trustmine (schema {version}, this one needs {schema_version()})",
+                str(path),
+                f"Upgrade it (a copy is made before): trustmine upgrade --db {path}",
+            )
         return
     conn.execute("PRAGMA journal_mode = WAL")
     # In WAL mode NORMAL cannot corrupt; a power cut may undo the last rows,
@@ -114,11 +133,41 @@ def _prepare(conn: sqlite3.Connection, read_only: bool) -> None:
         if version == 0 and not conn.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             for statement in _statements(resources.schema()):
                 conn.execute(statement)
-        else:
-            for step in range(version, schema_version()):
-                for statement in UPGRADES[step]:
-                    conn.execute(statement)
-                conn.execute(f"PRAGMA user_version = {step + 1}")
+        elif version < schema_version():
+            _upgrade(conn, path, version, say)
+
+
+def _upgrade(conn: sqlite3.Connection, path: Path, version: int, say: Say) -> None:
+    """Bring an older database up to date inside the caller's transaction, which keeps others from writing meanwhile."""
+    kept = _free_name(path, version)
+    say(f"{path} is upgraded from schema {version} to {schema_version()}; a copy of it as it was: {kept}")
+    source = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
+    try:
+        backup(source, kept)
+    except DatabaseError as error:
+        hint = f"{error.hint}. Nothing was changed"
+        raise DatabaseError(f"The database cannot be upgraded: {error.what}", error.where, hint) from error
+    finally:
+        source.close()
+    try:
+        for step in range(version, schema_version()):
+            for statement in UPGRADES[step]:
+                conn.execute(statement)
+            conn.execute(f"PRAGMA user_version = {step + 1}")
+    except BaseException as error:
+        kept.unlink()
+        if isinstance(error, sqlite3.Error):
+            what = f"The database cannot be upgraded: {error}"
+            raise DatabaseError(what, str(path), f"It is as it was, of schema {version}. {_hint(path)}") from error
+        raise
+
+
+def _free_name(path: Path, version: int) -> Path:
+    """For the copy beside the database: FILE.v1.bak, FILE.v1.2.bak, ..."""
+    names = itertools.chain(
+        [f"{path.name}.v{version}.bak"], (f"{path.name}.v{version}.{n}.bak" for n in itertools.count(2))
+    )
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 
 
 def _statements(script: str) -> Iterator[str]:
