@@ -133,6 +133,8 @@ CUTOFF_S = int(datetime.datetime(2023, 1, 1, tzinfo=datetime.UTC).timestamp())
         (CUTOFF_S, (), (), None),
         (CUTOFF_S, (Identifier("CWE", "CWE-787"),), (Label("list", "GHSA-x", "yes", None),), None),
         (CUTOFF_S, (Identifier("CVE", "CVE-2023-1"),), (), "bench"),
+        (99_999_999_999_999, (), (), None),  # no calendar holds this date, nor the next
+        (-99_999_999_999_999, (), (), "train"),
         (CUTOFF_S, (), (Label("list", "CVE-2023-1", "yes", None),), "bench"),
     ],
 )

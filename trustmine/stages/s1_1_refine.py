@@ -129,8 +129,9 @@ def run(commit: Commit, ctx: Context) -> Outcome:
 
 def _split(commit: Commit, ctx: Context) -> str | None:
     """train, bench, or None for a commit that is too new and has no CVE."""
-    day = datetime.datetime.fromtimestamp(commit.commit_time_s, datetime.UTC).date()
-    if day < ctx.settings.cutoff:
+    # In seconds: no calendar holds every date that a commit may claim.
+    cutoff = datetime.datetime.combine(ctx.settings.cutoff, datetime.time(), datetime.UTC)
+    if commit.commit_time_s < cutoff.timestamp():
         return "train"
     in_message = any(identifier.kind == "CVE" for identifier in ctx.facts.all(Identifier, commit))
     in_labels = any(label.identifier.startswith("CVE-") for label in ctx.facts.labels(commit))
