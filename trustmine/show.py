@@ -20,6 +20,7 @@ from trustmine.errors import TrustmineError
 from trustmine.records import FACTS
 
 MIN_SHA_CHARS = 4
+MAX_CHARS = 50_000  # of one text on the screen: laying out a message of 10 MB takes a minute
 
 
 def find(conn: sqlite3.Connection, sha: str, repo_id: int | None) -> list[int]:
@@ -85,11 +86,17 @@ def render(conn: sqlite3.Connection, commit_id: int) -> None:
 
 
 def _section(title: str, body: Any) -> None:
-    console.out.print(Panel(plain(body) if isinstance(body, str) else body, title=plain(title), title_align="left"))
+    shown = plain(_cut(body)) if isinstance(body, str) else body
+    console.out.print(Panel(shown, title=plain(_cut(title)), title_align="left"))
+
+
+def _cut(text: str) -> str:
+    """As much of a text as fits on a screen that people read."""
+    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}\n... and {len(text) - MAX_CHARS:,} more characters"
 
 
 def _code(text: str, language: str) -> Syntax:
-    return Syntax(safe(text), language, background_color="default", word_wrap=True)
+    return Syntax(safe(_cut(text)), language, background_color="default", word_wrap=True)
 
 
 def _when(seconds: int) -> str:
