@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from trustmine import console
@@ -15,6 +17,15 @@ from trustmine import console
 )
 def test_no_text_can_steer_the_terminal(text: str, shown: str) -> None:
     assert console.safe(text) == shown
+
+
+def test_json_is_the_same_value_and_cannot_steer_the_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"\x9b2J": "\x1b[31m \x7f \u202e ü\n\t漢"}
+    console.print_json(value)
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == value
+    assert "ü\\n\\t漢" in shown
+    assert not {"\x9b", "\x1b", "\x7f", "\u202e"} & set(shown)
 
 
 def test_markup_in_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

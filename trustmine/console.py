@@ -52,8 +52,9 @@ def plain(text: str, style: str = "") -> Text:
 
 
 def print_json(value: object) -> None:
-    """JSON on stdout, indented, as it is (no colours, no wrapping)."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """JSON on stdout, indented, as it is (no colours, no wrapping); what could steer a terminal is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write(_CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")
 
 
 def say(text: str) -> None:
