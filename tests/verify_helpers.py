@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class GoodEngine:
     capacity = 4
     info = ModelInfo("ab" * 32, "good", "/models/good.gguf", 1, 1, "llama", 1, 4096, "by hand 1", 4096)
 
-    def __init__(self) -> None:
+    def __init__(self, answers: Mapping[str, str] = ANSWERS) -> None:
+        self._answers = answers
         self._queue: list[tuple[int, Request]] = []
         self.n_asked = 0
 
@@ -63,7 +64,7 @@ class GoodEngine:
     def _answer(self, request: Request) -> Completion:
         hashes = {"request_hash": self.request_hash(request), "rendered_hash": rendered_hash(request)}
         if not request.labels:
-            return dataclasses.replace(helpers.completion(ANSWERS[request.task]), **hashes)
+            return dataclasses.replace(helpers.completion(self._answers[request.task]), **hashes)
         shown = request.messages[-1].content
         p = {"yes": 0.05, "no": 0.9, "cannot decide": 0.05}
         if "crafted record" in shown:
