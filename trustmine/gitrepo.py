@@ -188,13 +188,20 @@ class GitRepo:
         try:
             found, data = self._repo.odb.read(oid)
         except _UNREADABLE as error:
-            raise MissingObject(kind, oid, self.path, error, self.is_shallow) from error
+            raise self._missing(kind, oid, error) from error
         if found != _TYPES[kind]:
-            raise MissingObject(kind, oid, self.path, "it is an object of another kind", self.is_shallow)
+            raise self._missing(kind, oid, "it is an object of another kind")
         return data
 
+    def _missing(self, kind: str, oid: str, cause: object) -> MissingObject | RepositoryError:
+        """Why an object cannot be read: this one is not there, or nothing is any more."""
+        if not Path(self.path, "HEAD").exists():
+            hint = "Put it back, or work on others with --repo; no row is blamed"
+            return RepositoryError("The repository is gone", self.path, hint)
+        return MissingObject(kind, oid, self.path, cause, self.is_shallow)
+
     def blob(self, oid: str) -> bytes:
-        """Content of a blob. Raises MissingObject."""
+        """Content of a blob. Raises MissingObject; RepositoryError if the whole repository is gone."""
         return self._read("blob", oid)
 
     def blob_oid(self, data: bytes) -> str:
@@ -234,9 +241,9 @@ class GitRepo:
                 raise KeyError("the empty tree is not stored")
             tree = self._repo[oid]
         except _UNREADABLE as error:
-            raise MissingObject("tree", oid, self.path, error, self.is_shallow) from error
+            raise self._missing("tree", oid, error) from error
         if not isinstance(tree, pygit2.Tree):
-            raise MissingObject("tree", oid, self.path, "it is an object of another kind", self.is_shallow)
+            raise self._missing("tree", oid, "it is an object of another kind")
         return tree
 
     # ------------------------------------------------------------------ patches
@@ -292,7 +299,7 @@ class GitRepo:
         except BaseException as error:
             self.close()  # the rest of its answer is still in the pipe
             if isinstance(error, LookupError):
-                raise MissingObject("blobs of commit", sha, self.path, f"git: {error}", self.is_shallow) from error
+                raise self._missing("blobs of commit", sha, f"git: {error}") from error
             raise
 
     def _trees(self, sha: str) -> str:
