@@ -735,6 +735,10 @@ def _exit_code(command: Callable[[], object]) -> int:
     except TrustmineError as error:
         console.print_error(error)
         return 1
+    except MemoryError:
+        hint = "Nothing that was finished is lost. Give it more memory, fewer --workers, or a smaller n_ctx or model"
+        console.print_error(TrustmineError("Out of memory", "", hint))
+        return 1
     except Exception as error:
         console.say(f"This is a bug in trustmine: {type(error).__name__}: {error}\n  Details: {_log(error)}")
         return 3

@@ -320,7 +320,5 @@ def _outcome(here: Post, commit: Commit) -> Outcome | Failure:
 def _failure(error: Exception) -> Failure:
     if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
         raise error  # a full disk or a lost database is trouble with the run
-    if isinstance(error, MemoryError):
-        raise error
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return Failure(line[:500], "".join(traceback.format_exception(error)))
