@@ -7,6 +7,7 @@ IMMEDIATE (see `transaction`), so no transaction is ever open by accident.
 """
 
 import itertools
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -56,9 +57,11 @@ def connect(
         raise DatabaseError("The database is a folder", str(path), "Give a file with --db")
     if path.exists():
         _check_ours(path, create)
+        if not read_only and not os.access(path, os.W_OK):  # SQLite would say so at the first write
+            raise DatabaseError("The database may only be read", str(path), f"Check the rights on it. {_hint(path)}")
     try:
         conn = sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}",
+            f"file:{quote(str(path.absolute()))}?{_mode(path, read_only)}",
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,
@@ -71,6 +74,14 @@ def connect(
     except sqlite3.Error as error:
         raise DatabaseError(f"Cannot open the database: {error}", str(path), _hint(path)) from error
     return conn
+
+
+def _mode(path: Path, read_only: bool) -> str:
+    if not read_only:
+        return "mode=rwc"
+    # A reader keeps its place in files beside the database. Where none can be made, nobody can write there either.
+    has_log = path.with_name(path.name + "-wal").exists()
+    return "mode=ro" if has_log or os.access(path.absolute().parent, os.W_OK) else "mode=ro&immutable=1"
 
 
 def _hint(path: Path) -> str:
