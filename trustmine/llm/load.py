@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trustmine import resources
 from trustmine.config import Settings
+from trustmine.errors import ModelError
 from trustmine.llm.base import Engine, Progress
 
 KnownHash = Callable[[Path, int, int], str | None]  # path, size_bytes, mtime_ns -> sha256, if known
@@ -32,7 +33,7 @@ def open_engine(settings: Settings, known_hash: KnownHash | None = None, progres
     if known_hash is not None and path.is_file():
         stat = path.stat()
         known = known_hash(path, stat.st_size, stat.st_mtime_ns)
-    return LocalEngine.open(
+    engine = LocalEngine.open(
         path,
         n_ctx=settings.n_ctx,
         n_gpu_layers=settings.n_gpu_layers,
@@ -45,3 +46,9 @@ def open_engine(settings: Settings, known_hash: KnownHash | None = None, progres
         known_sha256=known,
         progress=progress,
     )
+    info = engine.info
+    if not path.is_file() or (path.stat().st_size, path.stat().st_mtime_ns) != (info.size_bytes, info.mtime_ns):
+        engine.close()
+        hint = "Answers must name the file that gave them: wait until it is whole, and start again"
+        raise ModelError("The model file changed while it was loaded", str(path), hint)
+    return engine
