@@ -73,6 +73,28 @@ def test_only_this_machine_is_listened_on(site: Site) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", site.url)
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("127.0.0.1:8001", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:1", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:8001", 421),
+        ("evil.example@127.0.0.1", 421),
+        ("[::1", 421),
+        ("", 421),
+    ],
+)
+def test_a_page_of_somebody_else_cannot_ask_under_its_own_name(site: Site, name: str, status: int) -> None:
+    address = urllib.parse.urlsplit(site.url)
+    with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as asking:
+        asking.sendall(f"GET /trustmine/funnel.json HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: asking.recv(65536), b""))
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert (b"s0_1" in answer) == (status == 200)
+
+
 def test_the_first_page_leads_to_pages_that_exist(site: Site) -> None:
     links = re.findall(r'href="(/[^"]*)"', site.get(""))
     assert {"/trustmine/funnel", "/trustmine/commit_log", "/trustmine/training_samples"} <= set(links)

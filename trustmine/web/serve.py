@@ -2,10 +2,12 @@
 
 Promises: the file is only read, by this page's SQL as much as by ours, and may
 be written by workers meanwhile: each page sees what is committed then. Only
-this machine can connect unless another host is named.
+this machine can connect unless another host is named, and then too a page of
+somebody else's cannot: requests must name an address that is listened on.
 """
 
 import asyncio
+import re
 import signal
 import socket
 import sqlite3
@@ -26,6 +28,8 @@ from trustmine.web.describe import DATABASE, metadata
 
 LOOPBACK = "127.0.0.1"
 PORT = 8001  # datasette's own
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:@\[\]]+))(?::\d+)?")  # of a request: name or address, maybe a port
+ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 
 # One person looks at a database that may hold a million commits: queries may
 # take longer than datasette's second for a public site, and nothing is guessed.
@@ -99,7 +103,8 @@ def serve(
             if open_browser:
                 webbrowser.open(url)
 
-    server = Server(uvicorn.Config(datasette.app(), log_level="warning", access_log=False, lifespan="on"))
+    app = _asked_by_name(datasette.app(), host)
+    server = Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
 
     async def run() -> None:
         await datasette.invoke_startup()
@@ -117,6 +122,35 @@ def serve(
         listening.close()
         datasette.get_database(DATABASE).close()
     return 0
+
+
+def _asked_by_name(app: Any, host: str) -> Any:
+    """The application, for requests whose Host is the one listened on.
+
+    Else a page of a stranger could let its own name lead to this machine (DNS
+    rebinding) and read what is shown here with the browser's help. Who listens
+    on all addresses is asked by names that nobody knows here.
+    """
+    if host in ANY_HOST:
+        return app
+    names = {host.lower(), *(("localhost", LOOPBACK, "::1") if _is_loopback(host) else ())}
+
+    async def checked(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            asked = _HOST.fullmatch(dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower())
+            if asked is None or (asked[1] or asked[2]) not in names:
+                await send(
+                    {"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]}
+                )
+                await send({"type": "http.response.body", "body": b"This server is not asked by that name.\n"})
+                return
+        await app(scope, receive, send)
+
+    return checked
+
+
+def _is_loopback(host: str) -> bool:
+    return host.lower() == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _listen(host: str, port: int) -> socket.socket:
