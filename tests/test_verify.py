@@ -1,6 +1,7 @@
 """Damage is found by the check that is there for it, and repaired rows come out as they were."""
 
 import json
+import random
 import shutil
 import sqlite3
 import zlib
@@ -144,6 +145,24 @@ def test_damage_is_found_by_its_check_alone_and_repaired_rows_come_out_as_they_w
     conn.close()
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_any_damage_of_the_file_is_a_finding_or_a_refusal_and_never_a_crash(
+    db: Path, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(seed)
+    data = bytearray(db.read_bytes())
+    for _ in range(chance.choice((1, 5, 60))):
+        place = chance.randrange(4096, len(data) - 200)  # behind the header, which says what file this is
+        for at in range(place, place + chance.choice((1, 8, 150))):
+            data[at] = chance.randrange(256)
+    db.write_bytes(bytes(data))
+    for command in (("verify",), ("verify", "--json"), ("status",), ("failures",), ("verify", "--repair")):
+        code, out = run(capsys, *command, "--db", str(db))
+        assert code in (0, 1), command
+        if command == ("verify", "--json") and out:
+            assert code == any(result["found"] for result in json.loads(out))
+
+
 # ------------------------------------------------------------------ what is no damage
 
 
@@ -212,7 +231,9 @@ def test_a_damaged_message_is_read_from_git_again(db: Path) -> None:
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
     with pytest.raises(SystemExit) as ended:
         cli.main(list(args))
-    return int(ended.value.code or 0), capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert ended.value.code != 3, shown.err
+    return int(ended.value.code or 0), shown.out
 
 
 def test_the_command_lists_what_it_found_with_short_shas_and_says_what_to_do(

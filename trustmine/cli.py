@@ -740,6 +740,10 @@ def _exit_code(command: Callable[[], object]) -> int:
         console.print_error(TrustmineError("Out of memory", "", hint))
         return 1
     except Exception as error:
+        if type(error) is sqlite3.DatabaseError:  # of its kinds, mistakes in SQL are our bugs
+            hint = "See what is wrong: trustmine verify; then restore a backup, or try: sqlite3 FILE .recover"
+            console.print_error(DatabaseError(f"The database is damaged: {error}", "", hint))
+            return 1
         console.say(f"This is a bug in trustmine: {type(error).__name__}: {error}\n  Details: {_log(error)}")
         return 3
 

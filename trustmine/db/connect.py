@@ -73,6 +73,9 @@ def connect(
             raise
     except sqlite3.Error as error:
         raise DatabaseError(f"Cannot open the database: {error}", str(path), _hint(path)) from error
+    except UnicodeDecodeError as error:  # SQLite quotes what it cannot read, and Python cannot read that either
+        hint = "Restore a backup, or try: sqlite3 FILE .recover"
+        raise DatabaseError("Cannot open the database: its layout is damaged", str(path), hint) from error
     return conn
 
 

@@ -7,6 +7,7 @@ stage, and all that was made of it with it. `--repair` does so, and drops what
 cannot be derived; doing the rows again is left to `run`.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -105,9 +106,10 @@ def _result(look: Look, check: Check, show: Show, repair: bool) -> Result:
     try:
         total = None
         if check.table is not None:
-            total = look.conn.execute(f"SELECT count(*) FROM {check.table}").fetchone()[0]
+            with contextlib.suppress(sqlite3.DatabaseError):  # the check will say so
+                total = look.conn.execute(f"SELECT count(*) FROM {check.table}").fetchone()[0]
         with show(f"verify {check.name}", total) as look.draw:
-            for finding in check.find(look):
+            for finding in _found(look, check):
                 if finding.commit_id is not None:
                     if finding.commit_id in look.found:
                         continue
@@ -118,12 +120,21 @@ def _result(look: Look, check: Check, show: Show, repair: bool) -> Result:
                 if repair:
                     to_mend.append(finding)
     finally:
-        look.conn.execute("ROLLBACK" if look.conn.in_transaction else "SELECT 1")
+        if look.conn.in_transaction:
+            look.conn.execute("ROLLBACK")
     look.found |= ids
     result.skipped = look.skipped
     if repair:
         result.n_left = _mend(look.conn, to_mend)
     return result
+
+
+def _found(look: Look, check: Check) -> Iterator[Finding]:
+    """What a check finds; that it cannot go on, for damage may raise anything, is a finding too."""
+    try:
+        yield from check.find(look)
+    except Exception as error:
+        yield Finding(None, f"cannot be checked: {type(error).__name__}: {error}"[:300])
 
 
 def _line(conn: sqlite3.Connection, finding: Finding) -> str:

@@ -275,7 +275,10 @@ def _context(look: Look, stage: Stage, recipe_id: int, repos: _Repos) -> Context
         or content.get("prompts") != {name: prompts.hash(name) for name in stage.PROMPTS}
     ):
         return None
-    settings = _settings({**content["settings"], **content.get("sampling", {})}, look.settings)
+    values = {**content["settings"], **content.get("sampling", {})}
+    if not values.keys() <= {field.name for field in fields(Settings)}:
+        return None
+    settings = _settings(values, look.settings)
     ctx = tools.context(look.conn, settings)
     facts = _AsThen(look.conn)
     numbers = None
