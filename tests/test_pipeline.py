@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trustmine import console, ingest, labels, pipeline, resources
+from trustmine import console, ingest, labels, pipeline, resources, verify
 from trustmine.config import Settings
 from trustmine.db import queries, recipes
 from trustmine.db.claims import Scope
@@ -131,6 +131,12 @@ def test_every_fact_of_a_model_leads_to_its_call(conn: sqlite3.Connection) -> No
             (SELECT 1 FROM llm_calls c WHERE c.commit_id = f.commit_id AND c.request_hash = f.request_hash)"""
         assert count(conn, lost) == 0
     assert count(conn, "SELECT count(*) FROM masked_functions") > 0
+
+
+def test_a_verification_does_every_stage_again_and_finds_nothing(conn: sqlite3.Connection) -> None:
+    results = verify.verify(conn, SETTINGS, console.progress)
+    assert [(result.check.name, result.examples, result.skipped) for result in results
+            if result.n_found or result.skipped] == []  # fmt: skip
 
 
 def test_nothing_is_pending_twice_and_nothing_asked_twice(conn: sqlite3.Connection, db_path: Path) -> None:
