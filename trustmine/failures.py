@@ -95,10 +95,10 @@ def _failed(conn: sqlite3.Connection, scope: Scope) -> Iterator[tuple[int, str, 
                            OR (outcome = 'rejected'
                                AND EXISTS (SELECT 1 FROM steps WHERE commit_id = id AND steps.stage = f.stage)),
                        error
-                FROM failures AS f JOIN commits ON id = f.commit_id
+                FROM failures AS f CROSS JOIN commits ON id = f.commit_id -- in this nesting: failures are few
                 WHERE attempt = (SELECT max(attempt) FROM failures
                                  WHERE commit_id = f.commit_id AND stage = f.stage){clause}
-                ORDER BY id""",
+                ORDER BY f.commit_id, f.stage""",
             values,
         )
     )
