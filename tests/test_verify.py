@@ -192,6 +192,32 @@ def test_a_label_given_after_the_verdict_is_no_damage(db: Path, tmp_path: Path) 
     conn.close()
 
 
+def test_a_row_that_did_not_fit_the_context_and_was_labelled_later_is_no_damage(db: Path, tmp_path: Path) -> None:
+    conn = connect(db)
+    recipes.send_back(conn, "s0_3", [5])
+    conn.execute("DELETE FROM llm_calls WHERE commit_id = 5")
+    sha, message = conn.execute("SELECT sha, message FROM commits JOIN messages ON commit_id = id WHERE id = 5"
+                                ).fetchone()  # fmt: skip
+    helpers.advance_all(conn, helpers.GoodEngine(too_long=message))
+    assert conn.execute("SELECT reject_reason FROM commits WHERE id = 5").fetchone() == ("context_overflow",)
+    (tmp_path / "list.csv").write_text(f"commit\n{sha}\n")
+    labels.label(conn, tmp_path / "list.csv")
+    assert found(conn) == {}
+    conn.close()
+
+
+def test_several_damages_of_one_row_are_mended_at_once(db: Path) -> None:
+    conn = connect(db)
+    before = helpers.content(conn)
+    for name in ("calls", "pre_images", "recipes", "s0_1_again", "explanations"):
+        plant(conn, DAMAGE[name])
+    assert list(found(conn, repair=True)) == ["recipes", "calls", "s0_1_again", "pre_images"]
+    assert found(conn) == {}
+    helpers.advance_all(conn, helpers.GoodEngine())
+    assert helpers.content(conn) == before
+    conn.close()
+
+
 def test_what_another_version_made_is_counted_and_not_judged(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trustmine.stages import s0_2_filter
 

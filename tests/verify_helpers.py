@@ -44,8 +44,9 @@ class GoodEngine:
     capacity = 4
     info = ModelInfo("ab" * 32, "good", "/models/good.gguf", 1, 1, "llama", 1, 4096, "by hand 1", 4096)
 
-    def __init__(self, answers: Mapping[str, str] = ANSWERS) -> None:
+    def __init__(self, answers: Mapping[str, str] = ANSWERS, too_long: str | None = None) -> None:
         self._answers = answers
+        self._too_long = too_long  # what a prompt that does not fit the context holds
         self._queue: list[tuple[int, Request]] = []
         self.n_asked = 0
 
@@ -61,7 +62,9 @@ class GoodEngine:
         self.n_asked += len(done)
         return [(ticket, self._answer(request)) for ticket, request in done]
 
-    def _answer(self, request: Request) -> Completion:
+    def _answer(self, request: Request) -> Completion | ContextOverflow:
+        if self._too_long is not None and self._too_long in request.messages[-1].content:
+            return ContextOverflow(9, 9, 9)
         hashes = {"request_hash": self.request_hash(request), "rendered_hash": rendered_hash(request)}
         if not request.labels:
             return dataclasses.replace(helpers.completion(self._answers[request.task]), **hashes)

@@ -59,7 +59,8 @@ def _copy(conn: sqlite3.Connection, part: Path, progress: Progress) -> None:
             conn.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
             conn.backup(copy, pages=PAGES, progress=lambda _, left, total: progress(total - left, total))
         finally:
-            conn.execute("ROLLBACK")
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
         found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged ({found}); see: trustmine verify")

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from trustmine.config import Settings
 from trustmine.db import recipes as recipe_rows
 from trustmine.db.connect import transaction
+from trustmine.errors import TrustmineError
 from trustmine.stages import STAGES
 from trustmine.verify import file, provenance, queue, texts
 from trustmine.verify.again import AGAIN, commits
@@ -126,6 +127,7 @@ def _result(look: Look, check: Check, show: Show, repair: bool) -> Result:
     result.skipped = look.skipped
     if repair:
         result.n_left = _mend(look.conn, to_mend)
+        look.found.clear()  # they are as they should be again: later checks may look at them
     return result
 
 
@@ -133,6 +135,8 @@ def _found(look: Look, check: Check) -> Iterator[Finding]:
     """What a check finds; that it cannot go on, for damage may raise anything, is a finding too."""
     try:
         yield from check.find(look)
+    except TrustmineError:  # prompts that cannot be read, say
+        raise
     except Exception as error:
         yield Finding(None, f"cannot be checked: {type(error).__name__}: {error}"[:300])
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
-from trustmine import calibration, tools
+from trustmine import calibrate, calibration, tools
 from trustmine.config import Settings
 from trustmine.db import claims
 from trustmine.db.facts import FactReader, as_json
@@ -99,12 +99,11 @@ def _wrong(commit_id: int, repo: str, stored: Sequence[object], header: CommitHe
 
 
 class _AsThen(FactReader):
-    """Facts as the stage saw them: of the labels from outside those that its verdict came from."""
+    """Facts as s0_3 saw them: labels from outside may have come later, but for those of the list that it followed."""
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:
-        [verdict] = self.all(Verdict, commit) or [None]
-        labels = super().labels(commit)
-        return labels if verdict is None else tuple(one for one in labels if one.source == verdict.source)
+        sources = {verdict.source for verdict in self.all(Verdict, commit)}
+        return tuple(one for one in super().labels(commit) if one.source in sources)
 
 
 class _Repos:
@@ -280,7 +279,7 @@ def _context(look: Look, stage: Stage, recipe_id: int, repos: _Repos) -> Context
         return None
     settings = _settings(values, look.settings)
     ctx = tools.context(look.conn, settings)
-    facts = _AsThen(look.conn)
+    facts = _AsThen(look.conn) if stage.NAME == calibrate.STAGE else look.facts
     numbers = None
     if content.get("calibration") is not None:
         row = look.conn.execute(

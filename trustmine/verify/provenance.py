@@ -26,7 +26,7 @@ def recipes(look: Look) -> Iterator[Finding]:
             what = "its content names another model"
         else:
             continue
-        drop = (("DELETE FROM recipes WHERE id = ?", (recipe_id,)),)
+        drop = (("DELETE FROM recipes WHERE id = ?1 AND ?1 NOT IN (SELECT recipe_id FROM steps)", (recipe_id,)),)
         yield Finding(None, f"recipe {recipe_id} of {stage}: {what}", mend=drop)
         for (commit_id,) in look.rows("SELECT commit_id FROM steps WHERE recipe_id = ?", (recipe_id,)):
             yield Finding(commit_id, f"{stage} was decided by the damaged recipe {recipe_id}", back=stage)
@@ -42,7 +42,8 @@ def calibrations(look: Look) -> Iterator[Finding]:
     for number, digest, values in _calibrations(look):
         if hashlib.sha256(as_json(values).encode()).hexdigest() == digest:
             continue
-        drop = (("DELETE FROM calibrations WHERE id = ?", (number,)),)
+        unused = "SELECT 1 FROM verdicts WHERE calibration_id = ?1"
+        drop = ((f"DELETE FROM calibrations WHERE id = ?1 AND NOT EXISTS ({unused})", (number,)),)
         yield Finding(None, f"calibration {number}: its numbers have another hash", mend=drop)
         for (commit_id,) in look.rows("SELECT commit_id FROM verdicts WHERE calibration_id = ?", (number,)):
             yield Finding(commit_id, f"judged by the damaged calibration {number}", back="s0_3")
