@@ -1,5 +1,6 @@
 """A row that kills its worker in native code: every other row finishes, and it ends as failed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from verify_helpers import show
 
 from trustmine import ingest, verify, worker
 from trustmine.config import Settings
-from trustmine.db import claims, recipes
+from trustmine.db import claims, queries, recipes
 from trustmine.db.connect import connect
 
 KILLER = 7
@@ -93,3 +94,77 @@ def test_a_row_that_kills_its_worker_is_set_aside_and_all_others_finish(tmp_path
         conn.close()
     assert decided["quiet"] == decided["deadly"]
     assert len(decided["deadly"][0]) >= 14
+
+
+MODEL = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import verify_helpers as helpers
+from trustmine.config import Settings
+from trustmine.crew import Crew, Task
+from trustmine.db import recipes
+from trustmine.db.claims import Scope
+from trustmine.db.connect import connect
+
+real = helpers.GoodEngine._answer
+
+def answer(self, request):
+    if any("Fix warning 4" in message.content for message in request.messages):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, request)
+
+helpers.GoodEngine._answer = answer
+conn = connect(Path(sys.argv[1]))
+engine = helpers.GoodEngine()
+model_id = recipes.ensure_model(conn, engine.info)
+conn.close()
+task = Task(Path(sys.argv[1]), Settings(), Scope())
+Crew(task, 2, None, lambda stage: (engine, model_id), lambda stage, tally: None).run([["s0_3"]])
+"""
+
+
+def test_a_question_that_kills_the_model_that_workers_share_is_found_and_set_aside(tmp_path: Path) -> None:
+    helpers.write_repo(tmp_path / "repo")
+    conn = connect(tmp_path / "t.db", create=True)
+    ingest.ingest(conn, ingest.find(str(tmp_path / "repo")), name="toy")
+    for stage in ("s0_1", "s0_2"):
+        worker.advance(conn, stage, Settings())
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent / "stages")]
+    command = [sys.executable, "-c", MODEL, str(tmp_path / "t.db"), *paths]
+    n_deaths = 0
+    while (code := subprocess.run(command, check=False).returncode) != 0:
+        n_deaths += 1
+        assert (code, n_deaths) <= (-9, 1 + claims.MAX_ATTEMPTS)
+    assert conn.execute("SELECT id, attempts FROM commits WHERE outcome = 'failed'").fetchall() == [(KILLER, 3)]
+    assert conn.execute("SELECT DISTINCT commit_id FROM failures").fetchall() == [(KILLER,)], "no other was blamed"
+    assert queries.funnel(conn)["s0_3"].pending == 0
+    conn.close()
+
+
+KILLS = f"""
+import os, signal, sys
+if "multiprocessing" in " ".join(sys.orig_argv):
+    from trustmine.stages import s0_1_match
+    real = s0_1_match.run
+    def run(commit, ctx):
+        if commit.id == {KILLER}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(commit, ctx)
+    s0_1_match.run = run
+"""
+
+
+def test_workers_that_a_row_kills_are_replaced_and_one_command_finishes_all_others(tmp_path: Path) -> None:
+    helpers.write_repo(tmp_path / "repo")
+    conn = connect(tmp_path / "t.db", create=True)
+    ingest.ingest(conn, ingest.find(str(tmp_path / "repo")), name="toy")
+    (tmp_path / "sitecustomize.py").write_text(KILLS)
+    command = ["advance", "--stage", "s0_1", "--workers", "2", "--db", str(tmp_path / "t.db")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-m", "trustmine.cli", *command], capture_output=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert conn.execute("SELECT id FROM commits WHERE outcome = 'failed'").fetchall() == [(KILLER,)]
+    assert conn.execute("SELECT error FROM failures").fetchall() == [(claims.DIED,)] * 3
+    assert queries.funnel(conn)["s0_1"].pending == 0
+    conn.close()

@@ -4,7 +4,8 @@ The parent holds the engine, so a model is loaded once, when the first row
 needs it, and never by a worker. Git, parser and database work is done by the
 workers beside it. They ask over pipes; the engine gets the questions of all of
 them. A worker that dies is replaced, and its rows are pending again. When the
-parent dies, workers notice and give their rows back.
+parent dies, workers notice and give their rows back; those that wait for an
+answer keep theirs, for a question may have killed the model: see claims.py.
 
 A run has phases: stages that are worked on together until none of them has a
 row left. Whoever finds nothing to do says so and waits to be woken.
@@ -37,6 +38,7 @@ WAIT_S = 0.5  # how long the parent waits for news when the model has nothing to
 GLANCE_S = 0.02  # how long the model works before the parent looks for news again
 # Deaths of workers in a row, without a row finished in between, before a run gives up.
 MAX_DEATHS = 12
+DYING_S = 0.5  # how long a process whose pipes are closed may take to be gone
 PATIENCE_S = 5.0  # how long a worker waits for answers before it sees to its leases
 NICENESS = 10  # of workers beside a model that needs the cores
 
@@ -337,7 +339,7 @@ def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
 
     line = Line(post)
     try:
-        claims.reclaim(conn)
+        claims.reclaim(conn, task.settings.max_attempts)
         stages: tuple[str, ...] = ()
         while True:
             found = line.fill(stages)
@@ -348,5 +350,12 @@ def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
             if asked.stages is not None:
                 stages, asked.stages = asked.stages, None
     finally:
-        worker.leave(conn, name, list(posts))
+        if not (line.rows and _is_orphan()):  # else the next reclaim counts a crash for each of them
+            worker.leave(conn, name, list(posts))
         conn.close()
+
+
+def _is_orphan() -> bool:
+    """Whether the parent has died; it may have been just now."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and bool(multiprocessing.connection.wait([parent.sentinel], DYING_S))

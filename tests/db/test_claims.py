@@ -342,10 +342,33 @@ def test_an_untrusted_row_waits_for_empty_hands(conn: sqlite3.Connection, add_co
     end(conn, "c", [(second, OK)])
     add_commits(1)
     assert [c.id for c in take(conn, "e", order="newest")] == [6], "up to the first untrusted one"
-    assert take(conn, "e", order="newest") == [], "not while there is something in hand"
-    [last] = claims.read(conn, [6])
-    end(conn, "e", [(last, OK)])
+    [seventh] = add_commits(1)
+    assert [c.id for c in take(conn, "e", order="oldest")] == [seventh], "the others, while there is something in hand"
+    end(conn, "e", [(commit, OK) for commit in claims.read(conn, [6, seventh])])
     assert [c.id for c in take(conn, "e", order="newest")] == [5]
+
+
+def test_where_a_model_is_asked_an_untrusted_row_is_alone_among_all_workers(
+    conn: sqlite3.Connection, add_commits: Add
+) -> None:
+    """The model may be one process that answers them all."""
+    ids = add_commits(4, status="s0_2")
+    add_commits(2)
+
+    def ask(worker: str, n: int = 2) -> list[int]:
+        return [c.id for c in claims.claim(conn, "s0_3", "s0_2", worker, limit=n, lease_s=60)]
+
+    assert ask("a") == ids[:2]
+    die(conn, "a")
+    assert ask("b", 1) == [ids[0]]
+    assert ask("c") == [], "nothing beside it, whoever asks"
+    assert len(take(conn, "d")) == 2, "git and parser work goes on"
+    first = claims.read(conn, [ids[0]])[0]
+    claims.finish(conn, "s0_3", "b", recipes.ensure(conn, "s0_3", {}, None), [(first, Reject("no"))], max_attempts=3)
+    conn.execute("UPDATE commits SET crashes = 0 WHERE id = ?", (ids[1],))
+    assert ask("e", 1) == [ids[1]]
+    conn.execute("UPDATE commits SET crashes = 1 WHERE id = ?", (ids[2],))
+    assert ask("f") == [ids[3]], "no untrusted row beside what others ask"
 
 
 def test_a_row_that_a_worker_survives_is_trusted_again(conn: sqlite3.Connection, add_commits: Add) -> None:
@@ -368,7 +391,7 @@ def test_a_row_aside_that_kills_is_given_up_too(conn: sqlite3.Connection, add_co
         die(conn, f"w{taken}")
         taken += 1
         assert taken < 9
-    assert taken == claims.MAX_ATTEMPTS
+    assert taken == 1 + claims.MAX_ATTEMPTS
     assert row(conn, 1)[:4] == ("s0_2", "rejected", "s0_3", "undecided")
     assert conn.execute("SELECT DISTINCT stage FROM failures").fetchall() == [("s4",)]
 

@@ -69,7 +69,8 @@ class Queue(RuleBasedStateMachine):
         self.silent = {}
         free = [i for i in ORDERS[order] if i not in self.live and i not in self.done]
         held = [i for i, owner in self.live.items() if owner == worker]
-        wanted = list(itertools.takewhile(lambda i: not self.crashes[i], free[:n])) or ([] if held else free[:1])
+        trusted = [i for i in free if not self.crashes[i]][:n]
+        wanted = trusted if held else list(itertools.takewhile(lambda i: not self.crashes[i], free[:n])) or free[:1]
         if any(self.crashes[i] for i in held):
             wanted = []
         assert [c.id for c in commits] == wanted, "the first of the order, held by nobody; the untrusted alone"
@@ -78,13 +79,13 @@ class Queue(RuleBasedStateMachine):
             self.live[commit.id] = worker
 
     def _crash(self, rows: set[int]) -> None:
-        for i in rows:
-            self.crashes[i] += 1
-        if len(rows) == 1:
+        if len(rows) == 1 and all(self.crashes[i] for i in rows):
             (alone,) = rows
             self.failures[alone] += 1
             if self.failures[alone] >= 2:
                 self.done.add(alone)
+        for i in rows:
+            self.crashes[i] += 1
 
     @rule(worker=st.sampled_from(WORKERS), outcome=st.sampled_from(OUTCOMES))
     def finish(self, worker: str, outcome: Outcome | Failure) -> None:

@@ -7,8 +7,9 @@ worker's and has not run out: a late result is dropped. Claims of a process
 that is gone, on this host, end at once; all others when their lease does.
 
 A row may kill its worker in native code or for want of memory, so no row of a
-worker that died or fell silent is trusted: from then on it is claimed alone.
-One that was alone in hand is blamed: it counts as a failure, and after
+worker that died or fell silent is trusted: from then on it is claimed alone,
+and where it asks a model, alone among all workers, for the model may be what
+dies. If it dies again the row is blamed: that counts as a failure, and after
 max_attempts of them the row is set aside. Its neighbours never pay for it.
 """
 
@@ -145,8 +146,8 @@ def claim(
 ) -> list[Commit]:
     """Up to `limit` pending rows of a stage, now held by `worker`.
 
-    A row that a worker may have died of comes alone, and only to a worker
-    that holds nothing: who holds rows and gets none asks again when it holds
+    A row that a worker may have died of comes alone, and only when there is
+    no company for it: who holds rows and gets none asks again when it holds
     none.
 
     `order`: oldest, newest, or priority; by priority, rows that have none
@@ -161,12 +162,15 @@ def claim(
     found: list[tuple[int, int]] = []
     with transaction(conn):
         _expire(conn, now, max_attempts)
-        for where, names in wanted:
+        n_company, n_untrusted = _company(conn, stage, worker, now)
+        for where, names in wanted if not n_untrusted else ():
+            where += " AND crashes = 0" if n_company else ""
             for part in ORDERS[order]:
                 if len(found) < limit:
                     sql = claim_sql(where, part, scope)
                     found += conn.execute(sql, (*names, now, *values, limit - len(found))).fetchall()
-        ids = _trusted(conn, worker, found)
+        trusted = list(itertools.takewhile(lambda row: not row[1], found))
+        ids = [commit_id for commit_id, _ in trusted or found[:1]]
         conn.executemany(
             "UPDATE commits SET claim_owner = ?, claim_until_s = ? WHERE id = ?",
             [(worker, now + lease_s, commit_id) for commit_id in ids],
@@ -174,15 +178,20 @@ def claim(
     return read(conn, ids)
 
 
-def _trusted(conn: sqlite3.Connection, worker: str, found: Sequence[tuple[int, int]]) -> list[int]:
-    """Those of (id, crashes), in their order, that the worker may hold at once with what it holds."""
-    n_held, n_crashes = conn.execute(
-        "SELECT count(*), coalesce(max(crashes), 0) FROM commits WHERE claim_owner = ?", (worker,)
+def _company(conn: sqlite3.Connection, stage: str, worker: str, now: float) -> tuple[int, int]:
+    """How many rows would share the fate of one claimed now, and how many of them are not trusted.
+
+    Those that the worker holds; at a stage that asks a model, also those that
+    any worker holds at such a stage, for they may share the model's process.
+    """
+    n, n_untrusted = conn.execute(
+        """SELECT count(*), coalesce(sum(crashes > 0), 0) FROM commits AS c INDEXED BY commits_claimed
+           WHERE claim_owner IS NOT NULL AND (claim_owner = ?1 OR (
+               (SELECT kind FROM stages WHERE stage = ?3) = 'llm' AND claim_until_s >= ?2 AND 'llm' =
+               (SELECT n.kind FROM stages AS p JOIN stages AS n ON n.place = p.place + 1 WHERE p.stage = c.status)))""",
+        (worker, now, stage),
     ).fetchone()
-    if n_crashes:
-        return []
-    ids = [commit_id for commit_id, _ in itertools.takewhile(lambda row: not row[1], found)]
-    return ids if ids or n_held else [commit_id for commit_id, _ in found[:1]]
+    return int(n), int(n_untrusted)
 
 
 PENDING = "outcome = 'open' AND status = ?"
@@ -212,7 +221,7 @@ def claim_sql(where: str, part: tuple[str, str], scope: Scope) -> str:
     index, order = part
     clause, _ = scope.where()
     source = "commits"
-    if where == PENDING and scope.ids is None and not scope.is_labelled:
+    if where.startswith(PENDING) and scope.ids is None and not scope.is_labelled:
         index, more = (index, "") if scope.repo_id is None else _OF_REPO[index]
         source, clause = f"commits INDEXED BY {index}", clause + more
     free = f"(claim_owner IS NULL OR claim_until_s < ?){clause}"
@@ -280,13 +289,13 @@ def _expire(conn: sqlite3.Connection, now: float, max_attempts: int) -> None:
 
 
 def _crashed(conn: sqlite3.Connection, worker: str, error: str, max_attempts: int) -> None:
-    """Give the rows of a worker that is gone back; one that was alone in hand has failed."""
-    held = conn.execute("SELECT id, outcome, status FROM commits WHERE claim_owner = ?", (worker,)).fetchall()
+    """Give the rows of a worker that is gone back; one that was alone in hand, and not trusted, has failed."""
+    held = conn.execute("SELECT id, outcome, status, crashes FROM commits WHERE claim_owner = ?", (worker,)).fetchall()
     conn.execute("UPDATE commits SET crashes = crashes + 1 WHERE claim_owner = ?", (worker,))
     _release(conn, worker)
-    if len(held) != 1:
+    if len(held) != 1 or not held[0][3]:
         return
-    commit_id, outcome, status = held[0]
+    commit_id, outcome, status, _ = held[0]
     [stage] = conn.execute(
         """SELECT coalesce((SELECT stage FROM workers WHERE worker = ?1 ORDER BY id DESC LIMIT 1),
                            (SELECT stage FROM stages WHERE place = 1 + (SELECT place FROM stages WHERE stage = ?2)))""",
