@@ -134,18 +134,19 @@ def test_damage_is_found_by_its_check_alone_and_repaired_rows_come_out_as_they_w
     conn.close()
     conn = connect(db)  # as SQLite reads it anew
     assert list(found(conn)) == [name]
-    assert list(found(conn, repair=True)) == [name]
+    own = [check for check in CHECKS if check.name == name]
+    assert list(found(conn, repair=True, checks=own)) == [name]
     helpers.advance_all(conn, helpers.GoodEngine())
     after = helpers.content(conn)
     if name == "blob_symbols":  # kept for speed: made anew when a row needs them
         assert after.pop("blob_symbols") == []
         del before["blob_symbols"]
     assert after == before
-    assert found(conn, checks=[check for check in CHECKS if check.name == name]) == {}
+    assert found(conn, checks=own) == {}
     conn.close()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_any_damage_of_the_file_is_a_finding_or_a_refusal_and_never_a_crash(
     db: Path, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
