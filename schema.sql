@@ -70,8 +70,7 @@ CREATE TABLE commits (
     reject_stage   TEXT REFERENCES stages (stage), -- the stage that rejected the row
     reject_reason  TEXT,                  -- one countable word: no_keyword, merge, not_c, ...
     attempts       INTEGER NOT NULL DEFAULT 0, -- failures of the next stage so far; 0 again when it passes
-    crashes        INTEGER NOT NULL DEFAULT 0, -- workers that died or fell silent while they held it since it was last
-                                          -- finished; above 0 it is claimed alone, so that no other row is blamed
+    crashes        INTEGER NOT NULL DEFAULT 0, -- workers that died with it in hand; above 0 it is claimed alone
     claim_owner    TEXT,                  -- worker that holds the row: host:pid:start:nonce
     claim_until_s  REAL,                  -- when its lease runs out
     priority       REAL,                  -- how promising it is, from priorities by triggers; NULL before s0_2

@@ -216,7 +216,7 @@ def test_pages_show_text_as_text(corpus: Corpus) -> None:
         assert process.wait(timeout=30) == 0
 
 
-@pytest.mark.parametrize("format", export.FORMATS)
+@pytest.mark.parametrize("format", ["alpaca", "messages"])
 def test_exports_are_valid_files(conn: sqlite3.Connection, corpus: Corpus, tmp_path: Path, format: str) -> None:
     manifest = export.export(conn, tmp_path / "out", format)
     n_stored = conn.execute("SELECT count(*) FROM instructions").fetchone()[0]

@@ -16,6 +16,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -350,7 +351,8 @@ def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
             if asked.stages is not None:
                 stages, asked.stages = asked.stages, None
     finally:
-        if not (line.rows and _is_orphan()):  # else the next reclaim counts a crash for each of them
+        is_cut_off = isinstance(sys.exc_info()[1], EOFError | OSError)
+        if not (is_cut_off and line.rows and _is_orphan()):  # else the next reclaim counts a crash for each of them
             worker.leave(conn, name, list(posts))
         conn.close()
 
