@@ -138,7 +138,7 @@ def print_findings(results: "Sequence[Result]", is_repaired: bool) -> None:
                 out.print(plain(f"  {example}"), soft_wrap=True)
             if result.n_found > len(result.examples):
                 out.print(plain(f"  and {result.n_found - len(result.examples):,} more"))
-            if result.check.hint and (result.n_left or not is_repaired):
+            if result.check.hint and result.n_left:
                 out.print(plain(f"  {result.check.hint}"), soft_wrap=True)
         for why, n in result.skipped.items():
             out.print(plain(f"{result.check.name}: {n:,} not looked at: {why}", "dim"), soft_wrap=True)
@@ -149,7 +149,7 @@ def print_findings(results: "Sequence[Result]", is_repaired: bool) -> None:
         n_left = sum(result.n_left for result in results)
         out.print(plain(f"{n_found:,} found, {n_found - n_left:,} mended; do the rows again: trustmine run"))
     else:
-        out.print(plain(f"{n_found:,} found; mend them: trustmine verify --repair (make a backup before)"))
+        out.print(plain(f"{n_found:,} found; make a backup, then: trustmine verify --repair"))
 
 
 # ------------------------------------------------------------------------- progress

@@ -23,7 +23,6 @@ from trustmine.verify.base import Check, Finding, Look, Result, Statement
 
 N_EXAMPLES = 5
 _FROM_BACKUP = "Restore a backup, or try: sqlite3 FILE .recover"
-_FROM_GIT = "Make the repository readable at its path, then: trustmine verify --repair"
 
 
 def _check(
@@ -34,13 +33,13 @@ def _check(
 
 def _again(stage: str) -> Check:
     holds = f"Doing {stage} again gives the same outcome and facts"
-    return Check(f"{stage}_again", holds, AGAIN[stage], _FROM_GIT, f"steps WHERE stage = '{stage}'", True)
+    return Check(f"{stage}_again", holds, AGAIN[stage], "", f"steps WHERE stage = '{stage}'", True)
 
 
 CHECKS: tuple[Check, ...] = (
     _check("integrity", file.integrity, hint=_FROM_BACKUP),
     _check("foreign_keys", file.foreign_keys, hint=_FROM_BACKUP),
-    _check("commits", commits, "commits", _FROM_GIT, slow=True),
+    _check("commits", commits, "commits", slow=True),
     _check("claims", queue.claims),
     _check("outcomes", queue.outcomes),
     _check("steps", queue.steps, "steps"),
@@ -116,6 +115,7 @@ def _result(look: Look, check: Check, show: Show, repair: bool) -> Result:
                         continue
                     ids.add(finding.commit_id)
                 result.n_found += 1
+                result.n_left += finding.back is None and not finding.mend
                 if len(result.examples) < N_EXAMPLES:
                     result.examples.append(_line(look.conn, finding))
                 if repair:
@@ -126,7 +126,7 @@ def _result(look: Look, check: Check, show: Show, repair: bool) -> Result:
     look.found |= ids
     result.skipped = look.skipped
     if repair:
-        result.n_left = _mend(look.conn, to_mend)
+        _mend(look.conn, to_mend)
         look.found.clear()  # they are as they should be again: later checks may look at them
     return result
 
@@ -148,8 +148,8 @@ def _line(conn: sqlite3.Connection, finding: Finding) -> str:
     return f"{row[0][:12] if row else f'commit_id {finding.commit_id}'}: {finding.what}"
 
 
-def _mend(conn: sqlite3.Connection, findings: Sequence[Finding]) -> int:
-    """Send rows back and run what mends; the number of findings that nothing can be done about."""
+def _mend(conn: sqlite3.Connection, findings: Sequence[Finding]) -> None:
+    """Send rows back and run what mends."""
     for stage in STAGES:
         ids = sorted({f.commit_id for f in findings if f.back == stage and f.commit_id is not None})
         if ids:
@@ -158,7 +158,6 @@ def _mend(conn: sqlite3.Connection, findings: Sequence[Finding]) -> int:
     with transaction(conn):
         for sql, values in statements:
             conn.execute(sql, values)
-    return sum(f.back is None and not f.mend for f in findings)
 
 
 def as_plain(result: Result) -> dict[str, object]:
@@ -168,6 +167,6 @@ def as_plain(result: Result) -> dict[str, object]:
         "holds": result.check.holds,
         "found": result.n_found,
         "first": result.examples,
-        "left": result.n_left,
+        "cannot_be_mended": result.n_left,
         "not_looked_at": result.skipped,
     }

@@ -82,4 +82,4 @@ class Result:
     n_found: int = 0
     examples: list[str] = field(default_factory=list)  # of the first ones: short SHA and what is wrong
     skipped: dict[str, int] = field(default_factory=dict)
-    n_left: int = 0  # after a repair: findings that it could not mend
+    n_left: int = 0  # of these, how many `--repair` cannot mend

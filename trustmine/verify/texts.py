@@ -33,9 +33,7 @@ class Wrong(Exception):
     """What is wrong with a row."""
 
 
-def _rows(
-    look: Look, table: str, stage: str, check: Callable[[Look, Commit], None], *, mend: bool = True
-) -> Iterator[Finding]:
+def _rows(look: Look, table: str, stage: str, check: Callable[[Look, Commit], None]) -> Iterator[Finding]:
     """A finding for each commit that `check` raises for. Damage makes all sorts of exceptions."""
     for commit in look.commits(table):
         try:
@@ -49,6 +47,10 @@ def _rows(
 def _must(holds: bool, what: str) -> None:
     if not holds:
         raise Wrong(what)
+
+
+def _spelled(lines: LineRange) -> str:
+    return f"lines {lines.first_line}-{lines.last_line}"
 
 
 def git_blob_oid(data: bytes) -> str:
@@ -107,8 +109,8 @@ def _function(look: Look, commit: Commit) -> None:
     pre = zlib.decompress(look.facts.shared(PreImage, f.pre_oid).content)
     before, after = LineRange(f.pre_first_line, f.pre_last_line), LineRange(f.post_first_line, f.post_last_line)
     n_lines = len(split_lines(pre))
-    _must(1 <= before.first_line <= before.last_line <= n_lines, f"lines {before} of a file of {n_lines}")
-    _must(cut_lines(pre, before) == encode(f.pre_text, f.encoding), f"pre_text is not lines {before} of the file")
+    _must(1 <= before.first_line <= before.last_line <= n_lines, f"{_spelled(before)} of a file of {n_lines}")
+    _must(cut_lines(pre, before) == encode(f.pre_text, f.encoding), f"pre_text is not {_spelled(before)} of the file")
     diff, files = look.facts.one(Diff, commit), look.facts.all(DiffFile, commit)
     _must(diff.patch is not None, "the patch is not stored")
     assert diff.patch is not None
@@ -117,7 +119,7 @@ def _function(look: Look, commit: Commit) -> None:
     [patch] = patches.parse(encode(part, diff.encoding))
     post = patches.apply(pre, patch)
     _must(git_blob_oid(post) == f.post_oid, "pre-image and patch do not give the post-image")
-    _must(cut_lines(post, after) == encode(f.post_text, f.encoding), f"post_text is not lines {after} of that file")
+    _must(cut_lines(post, after) == encode(f.post_text, f.encoding), f"post_text is not {_spelled(after)} of that file")
     n_pre, n_post = len(split_lines(f.pre_text)), len(split_lines(f.post_text))
     _must(all(1 <= line <= n_pre for line in (*f.deleted_lines, *f.fix_lines)), "lines of the fix out of bounds")
     _must(all(1 <= line <= n_post for line in f.added_lines), "added lines out of bounds")
@@ -140,7 +142,7 @@ def _mask(look: Look, commit: Commit) -> None:
     _must([m.mask_no for m in found] == list(range(1, len(found) + 1)), "masks are not numbered from 1")
     for m in found:
         lines = LineRange(m.first_line, m.last_line)
-        _must(m.removed == cut_lines(f.pre_text, lines), f"mask {m.mask_no} is not lines {lines} of the function")
+        _must(m.removed == cut_lines(f.pre_text, lines), f"mask {m.mask_no} is not {_spelled(lines)} of the function")
         n = sum(m.first_line <= line <= m.last_line for line in f.fix_lines)
         _must(n == m.n_fix_lines, f"mask {m.mask_no} holds {n} lines of the fix, not {m.n_fix_lines}")
     _must(masking.unmask(masked.masked_pre, [m.removed for m in found]) == f.pre_text, "masks do not give the function")
@@ -156,7 +158,7 @@ def merged_masks(look: Look) -> Iterator[Finding]:
 def _merged(look: Look, commit: Commit) -> None:
     f, merged = look.facts.one(FunctionPair, commit), look.facts.one(MergedMask, commit)
     lines = LineRange(merged.post_first_line, merged.post_last_line)
-    _must(merged.fixed == cut_lines(f.post_text, lines), f"the fixed block is not lines {lines}")
+    _must(merged.fixed == cut_lines(f.post_text, lines), f"the fixed block is not {_spelled(lines)}")
     _must(
         masking.unmask(merged.masked_post, [merged.fixed]) == f.post_text, "the mask does not give the fixed function"
     )
@@ -227,7 +229,7 @@ def _segments(look: Look, commit: Commit) -> None:
     f = look.facts.one(FunctionPair, commit)
     for s in look.facts.all(Segment, commit):
         lines = LineRange(s.first_line, s.last_line)
-        _must(s.snippet == cut_lines(f.pre_text, lines) != "", f"segment {s.segment_no} is not lines {lines}")
+        _must(s.snippet == cut_lines(f.pre_text, lines) != "", f"segment {s.segment_no} is not {_spelled(lines)}")
         n = sum(s.first_line <= line <= s.last_line for line in f.fix_lines)
         _must(n == s.n_fix_lines, f"segment {s.segment_no} holds {n} lines of the fix, not {s.n_fix_lines}")
 
