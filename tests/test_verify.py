@@ -252,6 +252,21 @@ def test_a_damaged_message_is_read_from_git_again(db: Path) -> None:
     conn.close()
 
 
+def test_a_message_that_is_gone_is_read_from_git_again(db: Path) -> None:
+    conn = connect(db)
+    before = helpers.content(conn)
+    conn.execute("DELETE FROM messages WHERE commit_id = 2")
+    [result] = [r for r in verify.verify(conn, helpers.SETTINGS, show, is_quick=True) if r.n_found]
+    assert (result.check.name, result.n_left) == ("facts_missing", 1)
+    assert "trustmine verify --repair" in result.check.hint
+    assert list(found(conn)) == ["commits"]
+    found(conn, repair=True)
+    helpers.advance_all(conn, helpers.GoodEngine())
+    assert helpers.content(conn) == before
+    assert found(conn, repair=True) == {}, "the index of words too"
+    conn.close()
+
+
 # ------------------------------------------------------------------------ the command
 
 

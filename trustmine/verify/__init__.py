@@ -22,6 +22,7 @@ from trustmine.verify.again import AGAIN, commits
 from trustmine.verify.base import Check, Finding, Look, Result, Statement
 
 N_EXAMPLES = 5
+_FROM_GIT = "Make the repository readable at its path, then: trustmine verify --repair"
 _FROM_BACKUP = "Restore a backup, or try: sqlite3 FILE .recover"
 
 
@@ -43,7 +44,7 @@ CHECKS: tuple[Check, ...] = (
     _check("claims", queue.claims),
     _check("outcomes", queue.outcomes),
     _check("steps", queue.steps, "steps"),
-    _check("facts_missing", queue.facts_missing),
+    _check("facts_missing", queue.facts_missing, hint=_FROM_GIT),
     _check("facts_not_reached", queue.facts_not_reached),
     _check("failures", queue.failures),
     _check("priorities", queue.priorities),

@@ -64,7 +64,7 @@ def commits(look: Look) -> Iterator[Finding]:
             for header in repo.walk([tip for tip in tips if repo.has(tip)], []):
                 stored = look.conn.execute(
                     """SELECT id, parents, author_time_s, commit_time_s, message, encoding
-                       FROM commits JOIN messages ON commit_id = id WHERE repo_id = ? AND sha = ?""",
+                       FROM commits LEFT JOIN messages ON commit_id = id WHERE repo_id = ? AND sha = ?""",
                     (repo_id, header.sha),
                 ).fetchone()
                 n_seen += stored is not None
@@ -90,7 +90,8 @@ def _wrong(commit_id: int, repo: str, stored: Sequence[object], header: CommitHe
     mend = (
         ("UPDATE commits SET parents = ?, author_time_s = ?, commit_time_s = ? WHERE id = ?",
          (parents, author_time_s, commit_time_s, commit_id)),
-        ("UPDATE messages SET message = ?, encoding = ? WHERE commit_id = ?", (message, encoding, commit_id)),
+        ("INSERT INTO messages VALUES (?, ?, ?) ON CONFLICT (commit_id)"
+         " DO UPDATE SET message = excluded.message, encoding = excluded.encoding", (commit_id, message, encoding)),
     )  # fmt: skip
     return Finding(commit_id, f"{', '.join(wrong)} not as in git ({repo})", back="s0_1", mend=mend)
 

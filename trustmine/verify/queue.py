@@ -112,7 +112,9 @@ def failures(look: Look) -> Iterator[Finding]:
 
 
 def facts_missing(look: Look) -> Iterator[Finding]:
-    """A row has facts of every stage that it passed, and what is kept of a rejected one."""
+    """A row has its message, facts of every stage that it passed, and what is kept of a rejected one."""
+    for (commit_id,) in look.rows("SELECT id FROM commits WHERE id NOT IN (SELECT commit_id FROM messages)"):
+        yield Finding(commit_id, "no message is stored, and git was not asked for it")
     names = list(STAGES)
     for stage, tables in PASSED.items():
         reached = ", ".join(f"'{name}'" for name in names[names.index(stage) :])
