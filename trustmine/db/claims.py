@@ -296,11 +296,13 @@ def _crashed(conn: sqlite3.Connection, worker: str, error: str, max_attempts: in
     if len(held) != 1 or not held[0][3]:
         return
     commit_id, outcome, status, _ = held[0]
+    # A row waits for the stage after its status; one aside was taken by a later one, the last that the worker was at.
     [stage] = conn.execute(
-        """SELECT coalesce((SELECT stage FROM workers WHERE worker = ?1 ORDER BY id DESC LIMIT 1),
-                           (SELECT stage FROM stages WHERE place = 1 + (SELECT place FROM stages WHERE stage = ?2)))""",
-        (worker, status),
-    ).fetchone()
+        """SELECT stage FROM stages WHERE place = 1 + (SELECT place FROM stages WHERE stage = ?)"""
+        if outcome == "open"
+        else "SELECT stage FROM workers JOIN stages USING (stage) WHERE worker = ? ORDER BY place DESC LIMIT 1",
+        (status if outcome == "open" else worker,),
+    ).fetchone() or (LAST_STAGE,)
     recipe = conn.execute("SELECT max(id) FROM recipes WHERE stage = ?", (stage,)).fetchone()[0]
     is_aside = outcome == "rejected"
     _fail_row(conn, stage, worker, recipe, commit_id, is_aside, Failure(error, ""), max_attempts, time.time())

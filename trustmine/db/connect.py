@@ -82,7 +82,8 @@ def connect(
 def _mode(path: Path, read_only: bool) -> str:
     if not read_only:
         return "mode=rwc"
-    # A reader keeps its place in files beside the database. Where none can be made, nobody can write there either.
+    # A reader keeps its place in files beside the database. Where it can make none, and whoever writes has none there
+    # either, it reads the file as one that does not change.
     has_log = path.with_name(path.name + "-wal").exists()
     return "mode=ro" if has_log or os.access(path.absolute().parent, os.W_OK) else "mode=ro&immutable=1"
 
