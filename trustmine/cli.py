@@ -444,20 +444,32 @@ def audit(
 @app.command()
 def export(
     out_dir: Annotated[Path, typer.Argument(help="Folder to write; made if it is not there.")],
-    format: Annotated[Literal["alpaca", "messages"], typer.Option("--format", help="Shape of the files.")] = "alpaca",
+    format: Annotated[
+        Literal["alpaca", "messages", "sharegpt", "parquet", "dpo", "kto", "sven", "safecoder", "detection"],
+        typer.Option("--format", help="Shape of the files; see docs/FORMATS.md."),
+    ] = "alpaca",
     task: Annotated[
         list[str] | None,
         typer.Option("--task", help="Only this task: locate, locate_explain, infill, refine, calibrate, abstain."),
     ] = None,
-    split: Annotated[Literal["train", "bench"] | None, typer.Option("--split", help="Only this split.")] = None,
+    split: Annotated[
+        Literal["train", "val", "test", "bench"] | None, typer.Option("--split", help="Only this split.")
+    ] = None,
+    split_by: Annotated[
+        Literal["date", "project"] | None,
+        typer.Option("--split-by", help="Train, val and test by date or project [default: all train but bench]."),
+    ] = None,
     db: Db = None,
     config_file: Config = None,
 ) -> None:
-    """Write the training instructions as files, with a manifest of what made them.
+    """Write training files with a card and a manifest of what made them.
 
-    The same database gives the same bytes.
+    Bench is what comes after the cutoff and has a CVE. No commit, function or
+    CVE is in two splits. The same database gives the same bytes. The formats
+    sven, safecoder and detection take every fix that passed s1_1 and are
+    split by date; the others take the instructions of s4.
 
-    Example: trustmine export out/ --format messages --split train
+    Example: trustmine export out/ --format messages --split-by date
     """
     from trustmine import export as exporting
 
@@ -466,11 +478,14 @@ def export(
         console.progress("export", None) as draw,
     ):
         manifest = exporting.export(
-            conn, out_dir, format, tasks=tuple(task or ()), split=split, progress=lambda done, total: draw(done)
+            conn, out_dir, format, tasks=tuple(task or ()), split=split, split_by=split_by, progress=draw
         )
-    for name, by_task in manifest.counts.items():
-        console.say(f"{name}: " + ", ".join(f"{what} {n:,}" for what, n in by_task.items()))
-    console.say(f"{sum(sum(by_task.values()) for by_task in manifest.counts.values()):,} examples in {out_dir}")
+    for name, by_kind in manifest.counts.items():
+        console.say(f"{name}: " + ", ".join(f"{what} {n:,}" for what, n in by_kind.items()))
+    left_out = ", ".join(f"{n:,} {reason}" for reason, n in manifest.dropped.items() if n)
+    if left_out:
+        console.say(f"left out: {left_out}")
+    console.say(f"{sum(file.n_rows for file in manifest.files.values()):,} rows in {out_dir}")
 
 
 @app.command()

@@ -90,7 +90,12 @@ def _definition(element: Element, item: ContextItem) -> str:
 
 def code(sample: Sample, text: str) -> str:
     """The text in a fence that nothing in it can close."""
-    return fenced(text, "cpp" if sample.function.old_path.lower().endswith(_CPP) else "c")
+    return fenced(text, language(sample.function.old_path))
+
+
+def language(path: str) -> str:
+    """What a fence says about code of this file."""
+    return "cpp" if path.lower().endswith(_CPP) else "c"
 
 
 def title(sample: Sample) -> str:

@@ -1,62 +1,91 @@
-"""README.md of an export: the dataset card."""
+"""README.md of an export: the dataset card, with the front matter that Hugging Face reads."""
+
+import json
+from types import ModuleType
 
 from trustmine.export.manifest import FILE_NAME, Manifest
 
 CARD_NAME = "README.md"
 
-_COLUMNS = {
-    "alpaca": {
-        "instruction": "what to do",
-        "input": "what is given: code, context, an explanation",
-        "output": "what the model shall answer",
-    },
-    "messages": {"messages": "a chat of two turns: `user` (instruction, empty line, input) and `assistant` (output)"},
-}
 _PROVENANCE = {
     "id": "`repo/commit/task/number`, unique",
     "task": "locate, locate_explain, infill, refine, calibrate or abstain",
-    "split": "`bench`: commits from the cutoff date on that have a CVE; `train`: everything before",
+    "split": "the side it is on",
     "repo": "the repository",
     "commit": "full SHA of the commit that the example was made from",
+    "date": "of the commit, UTC",
     "path": "file after the fix",
     "function": "name of the changed function",
-    "cve": "CVE identifiers separated by a space, from the message and from lists of known fixes",
-    "cwe": "CWE identifiers, likewise",
+    "cve": "CVE identifiers, from the message and from lists of known fixes",
+    "cwe": "CWE identifiers, of the first source that names any",
+    "cwe_source": "`label` (a list of known fixes), else `message`, else `model`",
     "cwe_by_model": "CWE identifiers that the model named",
     "label_source": "who says it is a fix: `model`, or a list of known fixes",
     "made_by": f"key in `{FILE_NAME}`: the recipe (code version, settings, prompts, model) of every stage",
     "requests": "`stage:request_hash` of the model's answers behind the example; `llm_calls` of the database has them",
     "meta": "JSON text with the facts behind the answer: spans, confidence, reason, ...",
 }
+_ABOUT = {
+    "instructions": "turned into instructions to locate, explain and mend it, to judge a change, and to decline where "
+    "nothing can be known",
+    "preferences": "turned into questions with better and worse answers: to locate and mend it, to judge a change, and "
+    "to decline where nothing can be known",
+    "pairs": "as the one function that each of them changes, before and after",
+}
+_SIDES = {
+    None: "`bench`: commits from the cutoff date on that have a CVE; `train`: everything before.",
+    "date": "`bench`: commits from the cutoff date on that have a CVE. Of everything before, the oldest 80 % of the "
+    "commits are `train`, then 10 % `val` and 10 % `test`.",
+    "project": "`bench`: commits from the cutoff date on that have a CVE. Of everything before, each repository is "
+    "whole in `train`, `val` or `test`, in shares near 80, 10 and 10 %.",
+}
+_DROPPED = {
+    "copy_of_an_earlier_commit": "cherry-picks and copies on other branches: the same patch (`git patch-id --stable`), "
+    "or the same function before and after",
+    "function_labelled_both_ways": "the fixed function is what another commit fixes",
+    "function_in_another_split": "shares a function with bench, test or val, which keep theirs in this order",
+    "cve_in_another_split": "shares a CVE with them",
+    "versions_too_different": "pairs whose versions have too little in common to be compared character by character",
+}
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: Manifest, form: ModuleType) -> str:
     """The text of README.md."""
-    tasks = sorted({task for counts in manifest.counts.values() for task in counts})
+    kinds = sorted({kind for counts in manifest.counts.values() for kind in counts})
     splits = list(manifest.counts)
-    columns = {**_COLUMNS[manifest.format], **_PROVENANCE}
-    data_files = ", ".join(f'"{file.split}": "{name}"' for name, file in manifest.files.items())
+    columns = {**form.COLUMNS, **({} if form.SOURCE == "pairs" else _PROVENANCE)}
     lines = [
-        "# Vulnerability instructions from git histories",
+        *_front_matter(manifest, form),
+        "# Vulnerabilities and their fixes from git histories",
         "",
-        f"Written by trustmine {manifest.trustmine} from {_many(len(manifest.repos), 'repository', 'repositories')}: "
-        "commits of C and C++ projects that fix a vulnerability, turned into instructions to locate, explain and "
-        "mend it, to judge a change, and to decline where nothing can be known. The answers rest on code and on what a "
-        "language model said about it; nobody has checked them one by one. The next export into this folder replaces "
-        "all its files.",
+        f"Written by trustmine {manifest.trustmine} from {_many(len(manifest.repos), 'repository', 'repositories')}, "
+        f"format `{manifest.format}`: commits of C and C++ projects that fix a vulnerability, {_ABOUT[form.SOURCE]}. "
+        "The answers rest on code and on what a language model or a list of known fixes said about it; nobody has "
+        "checked them one by one. The next export into this folder replaces all its files.",
         "",
         "## Counts",
         "",
-        f"| task | {' | '.join(splits)} |",
+        f"| {'CWE' if form.SOURCE == 'pairs' else 'task'} | {' | '.join(splits)} |",
         f"|---|{'---:|' * len(splits)}",
-        *(f"| {task} | {' | '.join(str(manifest.counts[s].get(task, 0)) for s in splits)} |" for task in tasks),
+        *(f"| {kind} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
+        "",
+        "## Splits",
+        "",
+        _SIDES[manifest.split_by] + " No commit, no function (white space and comments aside) and no CVE is on two "
+        "sides.",
+        "",
+        "Left out:",
+        "",
+        "| n | why | |",
+        "|---:|---|---|",
+        *(f"| {n} | {reason} | {_DROPPED[reason]} |" for reason, n in manifest.dropped.items()),
         "",
         "## Loading",
         "",
         "```python",
         "from datasets import load_dataset",
         "",
-        f'data = load_dataset("json", data_files={{{data_files}}})',
+        'data = load_dataset("path/of/this/folder")',
         "```",
         "",
         "## Columns",
@@ -65,7 +94,8 @@ def card(manifest: Manifest) -> str:
         "|---|---|",
         *(f"| {name} | {holds} |" for name, holds in columns.items()),
         "",
-        "Every column but `messages` is a string, empty where nothing is known.",
+        "Text is empty where nothing is known. Outside of Parquet, several identifiers in one text are separated by a "
+        "space.",
         "",
         "## Origin",
         "",
@@ -78,6 +108,42 @@ def card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _front_matter(manifest: Manifest, form: ModuleType) -> list[str]:
+    """YAML. Strings are written as JSON, which is YAML."""
+    n_rows = sum(file.n_rows for file in manifest.files.values())
+    files: dict[str, list[str]] = {}
+    for name, file in manifest.files.items():
+        if file.n_rows:
+            files.setdefault(file.split, []).append(name)
+    return [
+        "---",
+        "pretty_name: Vulnerabilities and their fixes from git histories",
+        "license: other",
+        "task_categories:",
+        f"- {'text-classification' if form.NAME == 'detection' else 'text-generation'}",
+        "tags:",
+        *(f"- {tag}" for tag in ("code", "security", "vulnerability", "c", "cpp", "trustmine")),
+        "size_categories:",
+        f"- {_size(n_rows)}",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        *(
+            line
+            for split, names in files.items()
+            for line in (f"  - split: {'validation' if split == 'val' else split}", f"    path: {json.dumps(names)}")
+        ),
+        "---",
+        "",
+    ]
+
+
+def _size(n_rows: int) -> str:
+    """Hugging Face's size categories."""
+    bounds = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+    return next((name for bound, name in bounds if n_rows < bound), "1M<n<10M")
 
 
 def _many(n: int, one: str, more: str) -> str:

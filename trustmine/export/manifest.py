@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from sqlite_utils import Database
 
 import trustmine
+from trustmine.export.provenance import public
 
 FILE_NAME = "manifest.json"
 KIND = "trustmine export"  # by which an earlier export is known
@@ -39,7 +39,9 @@ class Manifest:
     schema: int  # user_version of the database
     format: str
     note: str
-    counts: dict[str, dict[str, int]]  # split -> task -> rows
+    split_by: str | None  # date, project; None: from the cutoff on or before
+    counts: dict[str, dict[str, int]]  # split -> task (of pairs: CWE) -> rows
+    dropped: dict[str, int]  # commits left out, by reason; of pairs that cannot be written, pairs
     files: dict[str, File]  # by name
     repos: dict[str, dict[str, Any]]  # by name: url, is_shallow, refs (as ingested) -> SHA
     made_by: dict[str, dict[str, str]]  # column made_by of a row -> stage -> hash of its recipe
@@ -57,7 +59,9 @@ class Manifest:
 def describe(
     conn: sqlite3.Connection,
     format: str,
+    split_by: str | None,
     counts: dict[str, dict[str, int]],
+    dropped: dict[str, int],
     files: dict[str, File],
     repos: Collection[str],
     made_by: Mapping[str, dict[str, str]],
@@ -101,7 +105,9 @@ def describe(
         schema,
         format,
         NOTE,
+        split_by,
         counts,
+        dropped,
         files,
         origins,
         dict(made_by),
@@ -109,11 +115,3 @@ def describe(
         models,
         prompts,
     )
-
-
-def public(url: str | None) -> str | None:
-    """The address without a user's name, password or token."""
-    if url is None or "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
