@@ -127,6 +127,7 @@ def _front_matter(manifest: Manifest, form: ModuleType) -> list[str]:
         *(f"- {tag}" for tag in ("code", "security", "vulnerability", "c", "cpp", "trustmine")),
         "size_categories:",
         f"- {_size(n_rows)}",
+        *_features(form),
         "configs:",
         "- config_name: default",
         "  data_files:",
@@ -138,6 +139,14 @@ def _front_matter(manifest: Manifest, form: ModuleType) -> list[str]:
         "---",
         "",
     ]
+
+
+def _features(form: ModuleType) -> list[str]:
+    """The types of the columns, where the format says them."""
+    if not hasattr(form, "TYPES"):
+        return []
+    typed = [{"name": name, **form.TYPES.get(name, {"dtype": "string"})} for name in form.COLUMNS]
+    return ["dataset_info:", "  features:", *(f"  - {json.dumps(one)}" for one in typed)]
 
 
 def _size(n_rows: int) -> str:

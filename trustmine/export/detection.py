@@ -38,6 +38,7 @@ COLUMNS = {
     "label_source": "who says it is a fix: `model`, or a list of known fixes",
     "made_by": "key in the manifest",
 }
+TYPES = {**{name: {"dtype": "int64"} for name in ("idx", "target", "size")}, "cwe": {"list": "string"}}
 open_file = JsonLines
 
 

@@ -23,6 +23,7 @@ COLUMNS = {
     "commit_msg": "the commit's message",
     "parent_commit": "full SHA of its first parent",
 }
+TYPES = sven.TYPES
 open_file = JsonLines
 
 EXPECTED = tuple(f"{split}/{name}.jsonl" for split in ("train", "val") for name in ("sec-desc", "sec-new-desc"))

@@ -22,6 +22,19 @@ COLUMNS = {
     "file_name": "path of the file after the fix",
     "vul_type": "CWE in lower case, three digits at least; `cwe-unknown` where nobody names one",
 }
+_SPAN = {"char_start": "int64", "char_end": "int64"}
+
+
+def _changes(fields: dict[str, str]) -> dict[str, object]:
+    span = [{"name": name, "dtype": dtype} for name, dtype in fields.items()]
+    return {"struct": [{"name": "deleted", "list": span}, {"name": "added", "list": span}]}
+
+
+# Types that a reader cannot guess from a file in which all lists are empty.
+TYPES = {
+    "line_changes": _changes({"line_no": "int64", **_SPAN, "line": "string"}),
+    "char_changes": _changes({**_SPAN, "chars": "string"}),
+}
 open_file = JsonLines
 
 # CWES_TRAINED of sven/constant.py.

@@ -39,7 +39,8 @@ from trustmine.export.preferences import preferences
 from trustmine.export.splits import SPLIT_BY, SPLITS, Plan
 
 # A format is a module: NAME; SOURCE, what it takes; COLUMNS of its own; place, the file that a record goes to; rows,
-# what it becomes there; open_file, how files are written; maybe EXPECTED, files that are there even if empty.
+# what it becomes there; open_file, how files are written; maybe EXPECTED, files that are there even if empty,
+# and TYPES of columns that are no text, for readers that would guess.
 FORMATS: dict[str, ModuleType] = {
     form.NAME: form for form in (alpaca, messages, sharegpt, parquet, dpo, kto, sven, safecoder, detection)
 }
