@@ -489,6 +489,42 @@ def export(
 
 
 @app.command()
+def leakage(
+    data: Annotated[Path, typer.Argument(help="Folder of an export or another data set, or one file.")],
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another data set (file or folder) to compare all of it with.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.1, max=1, help="Share of token runs from which code is a near-copy.")
+    ] = 0.8,
+    as_json: Json = False,
+) -> None:
+    """Find what training and evaluation data have in common; exit code 1 if there is anything.
+
+    Commits, CVEs, functions (as they are; white space and comments aside) and
+    near-copies. Takes JSON Lines, JSON and Parquet, of trustmine or others.
+
+    Example: trustmine leakage out/ --against bench.jsonl
+    """
+    from trustmine import leakage as leaking
+
+    with console.progress("rows", None) as draw:
+        report = leaking.compare(data, against, threshold, draw)
+    if as_json:
+        console.print_json(report.as_json())
+    else:
+        if report.findings:
+            console.table(
+                ("what", "sides", "similarity", "found at", "begins"),
+                [(f.kind, " and ".join(f.sides), f.similarity, "\n".join(f.places), f.what) for f in report.findings],
+            )
+        rows = ", ".join(f"{side} {n:,}" for side, n in report.rows.items())
+        console.say(f"{len(report.findings):,} findings; rows: {rows}")
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
 def serve(
     db: Db = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",

@@ -15,6 +15,7 @@ from trustmine.records import Commit, ContextItem, Element, Explanation, Functio
 
 NO_CONTEXT = "(no definitions)\n"
 CUT = "/* ... */"
+CONTEXT_TITLE = "Definitions of names used:"
 
 _CPP = (".cc", ".cpp", ".cxx", ".hpp", ".hh", ".hxx")
 
@@ -112,7 +113,7 @@ def given(sample: Sample, *parts: str, with_post: bool) -> str:
     """The parts, then the context if there is one."""
     text = context(sample.elements, sample.items, with_post=with_post)
     if text != NO_CONTEXT:
-        parts = (*parts, f"Definitions of names used:\n\n{code(sample, text)}")
+        parts = (*parts, f"{CONTEXT_TITLE}\n\n{code(sample, text)}")
     return "\n\n".join(parts)
 
 

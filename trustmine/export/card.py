@@ -80,6 +80,7 @@ def card(manifest: Manifest, form: ModuleType) -> str:
         "|---:|---|---|",
         *(f"| {n} | {reason} | {_DROPPED[reason]} |" for reason, n in manifest.dropped.items()),
         "",
+        *_leakage(manifest),
         "## Loading",
         "",
         "```python",
@@ -108,6 +109,33 @@ def card(manifest: Manifest, form: ModuleType) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+_LEAKS = {
+    "commit": "commits",
+    "cve": "CVEs",
+    "function": "functions, character by character",
+    "function_normalised": "functions, white space and comments aside",
+    "near_copy": "functions that are nearly the same",
+}
+
+
+def _leakage(manifest: Manifest) -> list[str]:
+    """What the sides have in common."""
+    found = manifest.leakage
+    if len(found["functions"]) < 2:
+        return []
+    return [
+        "What `trustmine leakage` finds in two splits at once:",
+        "",
+        "| n | what |",
+        "|---:|---|",
+        *(f"| {n} | {_LEAKS[kind]} |" for kind, n in found["counts"].items()),
+        "",
+        f"Nearly the same: at least {found['threshold']} of the runs of five tokens that either has are in both. These "
+        "are mostly one function that was fixed more than once.",
+        "",
+    ]
 
 
 def _front_matter(manifest: Manifest, form: ModuleType) -> list[str]:

@@ -42,6 +42,7 @@ class Manifest:
     split_by: str | None  # date, project; None: from the cutoff on or before
     counts: dict[str, dict[str, int]]  # split -> task (of pairs: CWE) -> rows
     dropped: dict[str, int]  # commits left out, by reason; of pairs that cannot be written, pairs
+    leakage: dict[str, Any]  # what its sides have in common: threshold, counts by kind
     files: dict[str, File]  # by name
     repos: dict[str, dict[str, Any]]  # by name: url, is_shallow, refs (as ingested) -> SHA
     made_by: dict[str, dict[str, str]]  # column made_by of a row -> stage -> hash of its recipe
@@ -62,6 +63,7 @@ def describe(
     split_by: str | None,
     counts: dict[str, dict[str, int]],
     dropped: dict[str, int],
+    leakage: dict[str, Any],
     files: dict[str, File],
     repos: Collection[str],
     made_by: Mapping[str, dict[str, str]],
@@ -108,6 +110,7 @@ def describe(
         split_by,
         counts,
         dropped,
+        leakage,
         files,
         origins,
         dict(made_by),

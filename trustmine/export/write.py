@@ -10,12 +10,13 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from trustmine import leakage
 from trustmine.errors import TrustmineError
 from trustmine.export import (
     alpaca,
@@ -180,19 +181,21 @@ def _write(
         )
     counted = {part: dict(sorted(counts[part].items())) for part in SPLITS if part in counts}
     written = {name: _described(out_dir, name, n_rows[name]) for name in sorted(files, key=_by_split)}
-    made = manifest.describe(
-        conn,
-        form.NAME,
-        split_by,
-        counted,
-        dropped,
-        written,
-        repos,
-        {key: recipes[key] for key in recipes if key in used},
-    )
+    made_by = {key: recipes[key] for key in recipes if key in used}
+    leaks = _leakage(out_dir, written)
+    made = manifest.describe(conn, form.NAME, split_by, counted, dropped, leaks, written, repos, made_by)
     _part(out_dir, manifest.FILE_NAME).write_text(made.to_json(), encoding="ascii")
     _part(out_dir, CARD_NAME).write_text(card(made, form), encoding="utf-8")
     return made
+
+
+def _leakage(out_dir: Path, written: Mapping[str, File]) -> dict[str, Any]:
+    """What the sides of the export have in common, as `trustmine leakage` counts it."""
+    sides: dict[str, list[leakage.Source]] = {}
+    for name, file in written.items():
+        sides.setdefault(file.split, []).append(leakage.Source(name, _part(out_dir, name)))
+    report = leakage.check(sides)
+    return {"threshold": report.threshold, "functions": report.functions, "counts": report.counts()}
 
 
 def _by_split(name: str) -> tuple[int, str]:
