@@ -139,6 +139,7 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
                 '[3]', '[3]', '[3]', 20)""",
                 (commit_id, "f", row.split, pre, post),
             )
+            put("INSERT INTO licences VALUES (?, 'curl', 'repository', 'COPYING')", (commit_id,))
         case "s1_2":
             masked = pre.replace(f"bad({row.name});", "<MASK_1>")
             put("INSERT INTO masks VALUES (?, 1, 3, 3, ?, 1)", (commit_id, f"    bad({row.name});\n"))

@@ -20,6 +20,7 @@ _PROVENANCE = {
     "cwe": "CWE identifiers, of the first source that names any",
     "cwe_source": "`label` (a list of known fixes), else `message`, else `model`",
     "cwe_by_model": "CWE identifiers that the model named",
+    "licence": "SPDX expression of the file's licence at the commit, or `unknown`",
     "label_source": "who says it is a fix: `model`, or a list of known fixes",
     "made_by": f"key in `{FILE_NAME}`: the recipe (code version, settings, prompts, model) of every stage",
     "requests": "`stage:request_hash` of the model's answers behind the example; `llm_calls` of the database has them",

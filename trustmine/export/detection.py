@@ -35,6 +35,7 @@ COLUMNS = {
     "repo": "the repository",
     "split": "the side it is on",
     "date": "of the commit",
+    "licence": "SPDX expression of the file's licence at the commit, or `unknown`",
     "label_source": "who says it is a fix: `model`, or a list of known fixes",
     "made_by": "key in the manifest",
 }
@@ -76,6 +77,7 @@ def rows(pair: Pair) -> Iterator[dict[str, object]]:
                 "repo": source.repo,
                 "split": pair.split,
                 "date": source.date,
+                "licence": source.licence,
                 "label_source": source.label_source,
                 "made_by": source.made_by,
             }

@@ -28,6 +28,7 @@ class Provenance:
     cwe: str  # likewise: those of the first source that names any
     cwe_source: str  # 'label' (a list of known fixes), else 'message', else 'model'; '' if nobody names one
     cwe_by_model: str
+    licence: str  # SPDX expression of the file at the commit, or 'unknown'
     label_source: str  # 'model', or the list that says it is a fix
     made_by: str  # key in the manifest: the recipe of every stage
     requests: str  # 'stage:request_hash' of the answers behind the row, separated by a space
@@ -82,6 +83,7 @@ def provenance(
         cwe=" ".join(by_source.get(cwe_source, ())),
         cwe_source=cwe_source,
         cwe_by_model=" ".join(by_source["model"]),
+        licence=next(iter(column("SELECT spdx FROM licences WHERE commit_id = :id")), "unknown"),
         label_source=" ".join(column("SELECT source FROM verdicts WHERE commit_id = :id")),
         made_by=made_by,
         # The facts name their answers. Elements and rationales do not: theirs are
