@@ -445,7 +445,7 @@ def audit(
 def export(
     out_dir: Annotated[Path, typer.Argument(help="Folder to write; made if it is not there.")],
     format: Annotated[
-        Literal["alpaca", "messages", "sharegpt", "parquet", "dpo", "kto", "sven", "safecoder", "detection"],
+        Literal["alpaca", "messages", "sharegpt", "parquet", "dpo", "kto", "sven", "safecoder", "detection", "bench"],
         typer.Option("--format", help="Shape of the files; see docs/FORMATS.md."),
     ] = "alpaca",
     task: Annotated[
@@ -467,7 +467,8 @@ def export(
     Bench is what comes after the cutoff and has a CVE. No commit, function or
     CVE is in two splits. The same database gives the same bytes. The formats
     sven, safecoder and detection take every fix that passed s1_1 and are
-    split by date; the others take the instructions of s4.
+    split by date; bench takes those of split bench; the others take the
+    instructions of s4.
 
     Example: trustmine export out/ --format messages --split-by date
     """
@@ -522,6 +523,46 @@ def leakage(
         console.say(f"{len(report.findings):,} findings; rows: {rows}")
     if report.findings:
         raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    bench: Annotated[Path, typer.Argument(help="The benchmark: bench.jsonl of export --format bench.")],
+    answers: Annotated[
+        Path,
+        typer.Argument(help="JSON Lines: id, answer (code for <MASK_1>); optional abstain, confidence from 0 to 1."),
+    ],
+    as_json: Json = False,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw risk over coverage here.")] = None,
+) -> None:
+    """Score answers to the benchmark: right, parsing, similar to fix or weakness; declined; by CWE.
+
+    Example: trustmine score bench/bench.jsonl answers.jsonl --png risk.png
+    """
+    from trustmine import plots
+    from trustmine import score as scoring
+
+    result = scoring.score(bench, answers)
+    if png is not None:
+        if not result.curve:
+            raise TrustmineError("There is no curve to draw", str(answers), "Every answer needs a confidence")
+        plots.risk_coverage(png, result.curve)
+    if as_json:
+        console.print_json(result.as_json())
+        return
+    columns = ("cwe", *(field.name for field in fields(scoring.Score)))
+    console.table(
+        columns,
+        [
+            (cwe, *(_rounded(getattr(one, name)) for name in columns[1:]))
+            for cwe, one in [*result.by_cwe.items(), ("all", result.total)]
+        ],
+        right=columns[1:],
+    )
+
+
+def _rounded(value: int | float | None) -> str | int:
+    return value if isinstance(value, int) else "" if value is None else f"{value:.3f}"
 
 
 @app.command()

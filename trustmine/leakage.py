@@ -18,7 +18,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from trustmine import minhash, samples
+from trustmine import fences, minhash, samples
 from trustmine.cparse import strip_comments_and_space
 from trustmine.errors import TrustmineError
 
@@ -40,7 +40,6 @@ _CVE_FIELDS = ("cve", "cves", "cve_id", "CVE", "CVE_ID", "CVE ID")
 
 _SHA = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}", re.IGNORECASE)
-_FENCED = re.compile(r"^(?P<fence>`{3,})[^`\n]*\n(?P<code>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
 _NUMBERED = re.compile(r"^ *[0-9]+\| ?", re.MULTILINE)
 _SIDE = re.compile(r"(?<![a-z])(train|valid|validation|val|dev|test|bench)(?![a-z])")
 _ALIASES = {"valid": "val", "validation": "val", "dev": "val"}
@@ -235,15 +234,14 @@ def _codes(row: Mapping[str, Any]) -> Iterator[str]:
 
 def code_of(text: str) -> list[str]:
     """The fenced blocks of a text, without line numbers and without context; the text itself if it looks like code."""
-    blocks = list(_FENCED.finditer(text))
+    blocks = fences.blocks(text)
     if not blocks:
         return [text] if all(sign in text for sign in "{;}") else []
     found = []
     for block in blocks:
-        if not text[: block.start()].rstrip().endswith(samples.CONTEXT_TITLE):
-            code = block["code"]
-            is_numbered = len(_NUMBERED.findall(code)) == code.count("\n")
-            found.append(_NUMBERED.sub("", code) if is_numbered else code)
+        if not text[: block.start].rstrip().endswith(samples.CONTEXT_TITLE):
+            is_numbered = len(_NUMBERED.findall(block.code)) == block.code.count("\n")
+            found.append(_NUMBERED.sub("", block.code) if is_numbered else block.code)
     return found
 
 

@@ -12,7 +12,7 @@ from web_helpers import Row, make_db
 
 from trustmine.errors import TrustmineError
 from trustmine.export import charspans, export
-from trustmine.export.charspans import TooDifferent
+from trustmine.export.splits import LeftOut
 
 BEFORE = """static int copy(char *dst, const char *src, size_t n)
 {
@@ -95,7 +95,7 @@ def test_what_is_not_changed_is_the_same_on_both_sides(before: str, after: str) 
 def test_versions_that_have_nothing_in_common_are_left_out_and_counted(
     fixes: sqlite3.Connection, tmp_path: Path
 ) -> None:
-    with pytest.raises(TooDifferent):
+    with pytest.raises(LeftOut):
         charspans.char_changes("a" * 30_000, "b")
     fixes.execute(
         "UPDATE functions SET post_text = 'int x(void)\n{\n' || hex(zeroblob(15000)) || '}\n' WHERE commit_id = 3"

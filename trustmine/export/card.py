@@ -31,6 +31,7 @@ _ABOUT = {
     "nothing can be known",
     "preferences": "turned into questions with better and worse answers: to locate and mend it, to judge a change, and "
     "to decline where nothing can be known",
+    "gaps": "as functions with a gap to fill: TRUST-Bench",
     "pairs": "as the one function that each of them changes, before and after",
 }
 _SIDES = {
@@ -47,6 +48,8 @@ _DROPPED = {
     "function_in_another_split": "shares a function with bench, test or val, which keep theirs in this order",
     "cve_in_another_split": "shares a CVE with them",
     "versions_too_different": "pairs whose versions have too little in common to be compared character by character",
+    "holds_mask": "functions that hold something like a mask already",
+    "mask_whole_function": "fixes that leave nothing of the function around them",
 }
 
 
@@ -54,7 +57,7 @@ def card(manifest: Manifest, form: ModuleType) -> str:
     """The text of README.md."""
     kinds = sorted({kind for counts in manifest.counts.values() for kind in counts})
     splits = list(manifest.counts)
-    columns = {**form.COLUMNS, **({} if form.SOURCE == "pairs" else _PROVENANCE)}
+    columns = {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "gaps") else _PROVENANCE)}
     lines = [
         *_front_matter(manifest, form),
         "# Vulnerabilities and their fixes from git histories",
@@ -66,7 +69,7 @@ def card(manifest: Manifest, form: ModuleType) -> str:
         "",
         "## Counts",
         "",
-        f"| {'CWE' if form.SOURCE == 'pairs' else 'task'} | {' | '.join(splits)} |",
+        f"| {'CWE' if form.SOURCE in ('pairs', 'gaps') else 'task'} | {' | '.join(splits)} |",
         f"|---|{'---:|' * len(splits)}",
         *(f"| {kind} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
         "",

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from diff_match_patch import diff_match_patch
 
+from trustmine.export.splits import LeftOut
 from trustmine.lines import split_lines
 
 MAX_CHANGED_CHARS = 5_000  # between what both versions begin and end with; 4 s where nothing is alike (2026-11)
@@ -16,12 +17,11 @@ MAX_CHANGED_CHARS = 5_000  # between what both versions begin and end with; 4 s 
 Span = dict[str, int | str]
 
 
-class TooDifferent(ValueError):
-    """The versions have too little in common to be compared in bounds."""
+TOO_DIFFERENT = "versions_too_different"
 
 
 def char_changes(before: str, after: str) -> dict[str, list[Span]]:
-    """`deleted` of `before`, `added` of `after`: char_start, char_end (half-open), chars. Raises TooDifferent.
+    """`deleted` of `before`, `added` of `after`: char_start, char_end (half-open), chars. Raises LeftOut.
 
     Both sides come from one comparison, so what is left of them is the same text.
     """
@@ -30,7 +30,7 @@ def char_changes(before: str, after: str) -> dict[str, list[Span]]:
     common = differ.diff_commonPrefix(before, after)
     common += differ.diff_commonSuffix(before[common:], after[common:])
     if max(len(before), len(after)) - common > MAX_CHANGED_CHARS:
-        raise TooDifferent(f"{len(before)} and {len(after)} characters have {common} in common at their ends")
+        raise LeftOut(TOO_DIFFERENT)
     diffs = differ.diff_main(before, after)
     differ.diff_cleanupSemantic(diffs)
     return {"deleted": _spans(diffs, differ.DIFF_DELETE), "added": _spans(diffs, differ.DIFF_INSERT)}

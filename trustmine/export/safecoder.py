@@ -35,7 +35,7 @@ def place(pair: Pair) -> str:
 
 
 def rows(pair: Pair) -> Iterator[dict[str, object]]:
-    """One row; raises TooDifferent."""
+    """One row; raises LeftOut."""
     for row in sven.rows(pair):
         yield {**row, "description": describe(pair), "commit_msg": pair.message, "parent_commit": pair.parent}
 

@@ -34,6 +34,10 @@ CVE = "cve_in_another_split"
 REASONS = (COPY, BOTH_WAYS, FUNCTION, CVE)
 
 
+class LeftOut(Exception):
+    """A record that a format has no row for; its text is the reason, a word to count."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What an export takes."""

@@ -47,7 +47,7 @@ def place(pair: Pair) -> str:
 
 
 def rows(pair: Pair) -> Iterator[dict[str, object]]:
-    """One row; raises TooDifferent."""
+    """One row; raises LeftOut."""
     before, after = pair.before.rstrip(), pair.after.rstrip()
     address = pair.project_url.removeprefix("https://") or pair.source.repo
     yield {

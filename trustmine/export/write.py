@@ -20,6 +20,7 @@ from trustmine import leakage
 from trustmine.errors import TrustmineError
 from trustmine.export import (
     alpaca,
+    bench,
     detection,
     dpo,
     kto,
@@ -33,17 +34,16 @@ from trustmine.export import (
     sven,
 )
 from trustmine.export.card import CARD_NAME, card
-from trustmine.export.charspans import TooDifferent
 from trustmine.export.files import DataFile
 from trustmine.export.manifest import File, Manifest
 from trustmine.export.preferences import preferences
-from trustmine.export.splits import SPLIT_BY, SPLITS, Plan
+from trustmine.export.splits import SPLIT_BY, SPLITS, LeftOut, Plan
 
 # A format is a module: NAME; SOURCE, what it takes; COLUMNS of its own; place, the file that a record goes to; rows,
 # what it becomes there; open_file, how files are written; maybe EXPECTED, files that are there even if empty,
 # and TYPES of columns that are no text, for readers that would guess.
 FORMATS: dict[str, ModuleType] = {
-    form.NAME: form for form in (alpaca, messages, sharegpt, parquet, dpo, kto, sven, safecoder, detection)
+    form.NAME: form for form in (alpaca, messages, sharegpt, parquet, dpo, kto, sven, safecoder, detection, bench)
 }
 TASKS = ("locate", "locate_explain", "infill", "refine", "calibrate", "abstain")
 
@@ -55,8 +55,6 @@ _OURS = re.compile(
 )
 _FOLDERS = {"data", *SPLITS}
 _PART = ".part"  # behind the name of a file that is being written
-
-TOO_DIFFERENT = "versions_too_different"  # why a pair cannot be written: its characters cannot be compared in bounds
 
 
 def export(
@@ -83,15 +81,20 @@ def export(
         _one_of("split", split, SPLITS)
     if split_by is not None:
         _one_of("way to split", split_by, SPLIT_BY)
+    of_functions = form.SOURCE in ("pairs", "gaps")
+    if of_functions and tasks:
+        raise TrustmineError(f"The format {format} has no tasks", ", ".join(tasks), "Leave out --task")
     if form.SOURCE == "pairs":
-        if tasks:
-            raise TrustmineError(f"The format {format} has no tasks", ", ".join(tasks), "Leave out --task")
         split_by = split_by or "date"
+    if form.SOURCE == "gaps":
+        if split not in (None, "bench") or split_by is not None:
+            raise TrustmineError("The format bench has one split, bench", "", "Leave out --split and --split-by")
+        split = "bench"
     with _snapshot(conn):
-        plan = (splits.of_pairs if form.SOURCE == "pairs" else splits.of_instructions)(conn, split_by)
+        plan = (splits.of_pairs if of_functions else splits.of_instructions)(conn, split_by)
         plan = plan if split is None else plan.only(split)
-        if not (plan.split and (form.SOURCE == "pairs" or rows.count_examples(conn, tasks, plan))):
-            what = "pairs of functions" if form.SOURCE == "pairs" else "instructions"
+        if not (plan.split and (of_functions or rows.count_examples(conn, tasks, plan))):
+            what = "pairs of functions" if of_functions else "instructions"
             where = ", ".join([*tasks, *([split] if split else [])])
             raise TrustmineError(
                 f"There are no {what} to export", where, "See how far the commits are: trustmine status"
@@ -130,8 +133,8 @@ def _snapshot(conn: sqlite3.Connection) -> Iterator[None]:
 def _records(
     conn: sqlite3.Connection, form: ModuleType, tasks: Sequence[str], plan: Plan, recipes: rows.Recipes
 ) -> Iterator[Any]:
-    if form.SOURCE == "pairs":
-        return rows.pairs(conn, plan, recipes)
+    if form.SOURCE in ("pairs", "gaps"):
+        return (rows.pairs if form.SOURCE == "pairs" else bench.gaps)(conn, plan, recipes)
     return (preferences if form.SOURCE == "preferences" else rows.examples)(conn, tasks, plan, recipes)
 
 
@@ -165,8 +168,8 @@ def _write(
         for done, record in enumerate(_records(conn, form, tasks, plan, recipes), start=1):
             try:
                 found = list(form.rows(record))
-            except TooDifferent:
-                dropped[TOO_DIFFERENT] = dropped.get(TOO_DIFFERENT, 0) + 1
+            except LeftOut as reason:
+                dropped[str(reason)] = dropped.get(str(reason), 0) + 1
                 found = []
             for row in found:
                 file(form.place(record)).add(row)
