@@ -48,7 +48,7 @@ def test_answers_count_as_right_declined_or_missing(tmp_path: Path) -> None:
         (False, False, False),
     ]
     assert (by_id["2"].to_vulnerable, by_id["0"].to_fixed) == (1.0, 1.0)
-    assert by_id["2"].to_fixed == pytest.approx(7 / 13)  # copy ( p , n ) ; of these and if > 8 return - 1
+    assert by_id["2"].to_fixed == pytest.approx(7 / 17)  # copy ( p , n ) ; of these and if ( n > 8 ) return - 1 ;
     total = result.total
     assert (total.n, total.answered, total.abstained, total.missing) == (6, 4, 1, 1)
     assert (total.coverage, total.right, total.risk, total.exact) == pytest.approx((4 / 6, 0.5, 0.5, 0.25))

@@ -459,6 +459,7 @@ def export(
         Literal["date", "project"] | None,
         typer.Option("--split-by", help="Train, val and test by date or project [default: all train but bench]."),
     ] = None,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw what the rows are about (needs matplotlib).")] = False,
     db: Db = None,
     config_file: Config = None,
 ) -> None:
@@ -479,7 +480,14 @@ def export(
         console.progress("export", None) as draw,
     ):
         manifest = exporting.export(
-            conn, out_dir, format, tasks=tuple(task or ()), split=split, split_by=split_by, progress=draw
+            conn,
+            out_dir,
+            format,
+            tasks=tuple(task or ()),
+            split=split,
+            split_by=split_by,
+            pictures=plots,
+            progress=draw,
         )
     for name, by_kind in manifest.counts.items():
         console.say(f"{name}: " + ", ".join(f"{what} {n:,}" for what, n in by_kind.items()))

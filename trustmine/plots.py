@@ -11,6 +11,11 @@ _INCH = {"wide": (8, 4), "square": (5, 5)}
 _DPI = 100
 
 
+def require() -> None:
+    """Raise TrustmineError unless pictures can be made."""
+    _figures()
+
+
 def risk_coverage(path: Path, points: Sequence[tuple[float, float]]) -> None:
     """Risk over coverage, as a step per group of answers. Raises TrustmineError without matplotlib."""
     figure, axes = _figure("square")
@@ -37,14 +42,17 @@ def bars(path: Path, title: str, counts: Mapping[str, Mapping[str, int]]) -> Non
     _save(figure, path)
 
 
-def _figure(shape: str) -> tuple[Any, Any]:
+def _figures() -> Any:
     try:
-        figures = importlib.import_module("matplotlib.figure")
+        return importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise TrustmineError(
             "Pictures need the package matplotlib", str(error), "Try: pip install 'trustmine[plots]'"
         ) from error
-    figure = figures.Figure(figsize=_INCH[shape], dpi=_DPI, layout="constrained")
+
+
+def _figure(shape: str) -> tuple[Any, Any]:
+    figure = _figures().Figure(figsize=_INCH[shape], dpi=_DPI, layout="constrained")
     return figure, figure.subplots()
 
 

@@ -16,6 +16,7 @@ confidence count as one step.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -191,9 +192,10 @@ def _stripped(code: str, path: str) -> bytes:
 
 
 def _jaccard(one: Sequence[bytes], other: Sequence[bytes]) -> float:
-    """Of the sets; 1 for two empty ones."""
-    either = set(one) | set(other)
-    return len(set(one) & set(other)) / len(either) if either else 1.0
+    """Of the tokens, each as often as it stands there; 1 for two empty ones."""
+    mine, theirs = Counter(one), Counter(other)
+    either = (mine | theirs).total()
+    return (mine & theirs).total() / either if either else 1.0
 
 
 def _parses(gap: Gap, code: str) -> bool:

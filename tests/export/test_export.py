@@ -280,6 +280,33 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     assert "trustmine[parquet]" in raised.value.hint
 
 
+def test_the_card_says_what_made_the_rows_and_under_which_licence(tmp_path: Path) -> None:
+    conn = make_db(tmp_path / "t.db", SAMPLES)
+    conn.execute("UPDATE repos SET name = 'a|b<script>`' WHERE name = 'zlib'")
+    conn.execute("DELETE FROM licences WHERE commit_id = 3")
+    conn.execute("UPDATE llm_calls SET sampling = '{\"seed\":7}' WHERE stage = 's3_2'")
+    made = export(conn, tmp_path / "out", "messages")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| acme/curl | curl | 1 |\n| acme/curl | unknown | 1 |" in card
+    assert "a\\|b&lt;script&gt;'" in card and "<script>" not in card
+    assert 'Sampling at s3_2: `{"seed": 7}`' in card and made.sampling["s3_2"] == [{"seed": 7}]
+    assert "| s0_1 | 7 |" in card and "1 not_c |" in card and made.funnel["s4"]["passed"] == 3
+    assert f"`{made.files['train.jsonl'].sha256}`" in card
+    assert made.packages["tree-sitter"] in card
+    assert made.stats["year"] == {"2020": {"train": 12, "bench": 6}}
+    assert {row["licence"] for row in _read(tmp_path / "out", "messages", "train")} == {"curl", "unknown"}
+
+
+def test_pictures_are_drawn_and_go_with_the_export(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db")
+    export(conn, tmp_path / "out", "sven", pictures=True)
+    drawn = {name for name in _bytes(tmp_path / "out") if name.endswith(".png")}
+    assert drawn == {"plots/cwe.png", "plots/year.png", "plots/project.png", "plots/length.png"}
+    assert all(f"]({name})" in (tmp_path / "out" / "README.md").read_text() for name in drawn)
+    export(conn, tmp_path / "out", "sven")
+    assert not (tmp_path / "out" / "plots").exists()
+
+
 def test_memory_stays_flat_however_much_is_written(tmp_path: Path) -> None:
     conn = make_db(tmp_path / "t.db", [Row("r", str(i), "s4", "done", message="m") for i in range(40)])
     conn.execute("UPDATE instructions SET input = ?", ("x" * 100_000,))  # 24 MB in all

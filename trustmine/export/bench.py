@@ -74,6 +74,10 @@ class Gap:
         return self.pair.split
 
     @property
+    def n_chars(self) -> int:
+        return self.pair.n_chars
+
+    @property
     def kind(self) -> str:
         return self.pair.kind
 

@@ -1,8 +1,11 @@
 """README.md of an export: the dataset card, with the front matter that Hugging Face reads."""
 
+import html
 import json
 from types import ModuleType
+from typing import Any
 
+from trustmine import samples
 from trustmine.export.manifest import FILE_NAME, Manifest
 
 CARD_NAME = "README.md"
@@ -53,7 +56,7 @@ _DROPPED = {
 }
 
 
-def card(manifest: Manifest, form: ModuleType) -> str:
+def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
     """The text of README.md."""
     kinds = sorted({kind for counts in manifest.counts.values() for kind in counts})
     splits = list(manifest.counts)
@@ -102,17 +105,104 @@ def card(manifest: Manifest, form: ModuleType) -> str:
         "Text is empty where nothing is known. Outside of Parquet, several identifiers in one text are separated by a "
         "space.",
         "",
-        "## Origin",
+        *_pictures(manifest, has_pictures),
+        *_made_by(manifest),
+        "## Files",
         "",
-        f"`{FILE_NAME}` has SHA-256 and size of each file, the repositories with the revisions that were read, and the "
-        "recipes, models and prompts that made the rows.",
+        f"`{FILE_NAME}` says the same for programs, and has every recipe and the revisions of the repositories.",
         "",
-        "## Licence",
+        "| file | rows | bytes | SHA-256 |",
+        "|---|---:|---:|---|",
+        *(f"| {name} | {f.n_rows} | {f.size_bytes} | `{f.sha256}` |" for name, f in manifest.files.items()),
         "",
-        manifest.note,
+        "## Licences",
+        "",
+        manifest.note
+        + " What a file says of itself (`SPDX-License-Identifier`) comes first, then the licence file at the "
+        "top of the repository, both as of the commit; `unknown` means that neither could be understood.",
+        "",
+        "| repository | licence | commits |",
+        "|---|---|---:|",
+        *(
+            f"| {_cell(repo)} | {_cell(spdx)} | {n} |"
+            for repo, by_licence in manifest.licences.items()
+            for spdx, n in by_licence.items()
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+# Pictures, by what they count, with their titles.
+PLOTS = {
+    "cwe": "Rows by CWE",
+    "year": "Rows by year of the commit",
+    "project": "Rows by repository",
+    "length": "Rows by length: up to so many characters",
+}
+
+
+def _pictures(manifest: Manifest, has_pictures: bool) -> list[str]:
+    if not has_pictures:
+        return []
+    return ["## Pictures", "", *(f"![{PLOTS[what]}](plots/{what}.png)" for what in manifest.stats), ""]
+
+
+def _made_by(manifest: Manifest) -> list[str]:
+    """Funnel, stages with their settings and prompts, models, packages."""
+    recipes = sorted(manifest.recipes.items(), key=lambda one: (one[1]["stage"], one[0]))
+    return [
+        "## Funnel",
+        "",
+        "Commits of the database, stage by stage.",
+        "",
+        "| stage | passed | pending | failed | rejected |",
+        "|---|---:|---:|---:|---|",
+        *(
+            f"| {stage} | {n['passed']} | {n['pending']} | {n['failed']} | "
+            + ", ".join(f"{count} {reason}" for reason, count in n["rejected"].items())
+            + " |"
+            for stage, n in manifest.funnel.items()
+        ),
+        "",
+        "## What made it",
+        "",
+        "| stage | version | model | settings | prompts |",
+        "|---|---:|---|---|---|",
+        *(
+            f"| {recipe['stage']} | {recipe['content'].get('version', '')} | {_model(manifest, recipe)} | "
+            f"{_settings(recipe['content'].get('settings', {}))} | {_prompts(recipe['content'].get('prompts', {}))} |"
+            for _, recipe in recipes
+        ),
+        "",
+        *(f"Sampling at {stage}: `{json.dumps(one)}`" for stage, used in manifest.sampling.items() for one in used),
+        "",
+        "Packages: " + ", ".join(f"{name} {version}" for name, version in manifest.packages.items()) + ".",
+        "",
+    ]
+
+
+def _model(manifest: Manifest, recipe: dict[str, Any]) -> str:
+    model = manifest.models.get(recipe["model"])
+    return "" if model is None else f"{_cell(str(model['name']))} (`{recipe['model'][:12]}`, {_cell(model['engine'])})"
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    """Each with its value; of long lists the number of words."""
+    shown = {
+        name: f"({len(value)} words)" if isinstance(value, list) and len(value) > 8 else json.dumps(value)
+        for name, value in sorted(settings.items())
+    }
+    return "<br>".join(f"{name} = {_cell(value)}" for name, value in shown.items())
+
+
+def _prompts(prompts: dict[str, str]) -> str:
+    return "<br>".join(f"{name} `{hash[:12]}`" for name, hash in sorted(prompts.items()))
+
+
+def _cell(text: str) -> str:
+    """Text of strangers in a table."""
+    return html.escape(samples.one_line(text), quote=False).replace("|", "\\|")
 
 
 _LEAKS = {

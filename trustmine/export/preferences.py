@@ -36,6 +36,10 @@ class Preference:
         return self.example.kind
 
     @property
+    def n_chars(self) -> int:
+        return self.example.n_chars
+
+    @property
     def split(self) -> str:
         return self.example.split
 

@@ -37,6 +37,11 @@ class Example:
         return self.task
 
     @property
+    def n_chars(self) -> int:
+        """How long it is: question and answer."""
+        return len(self.asked) + len(self.output)
+
+    @property
     def key(self) -> str:
         return f"{self.source.repo}/{self.source.commit}/{self.task}/{self.example_no}"
 
@@ -78,7 +83,13 @@ class Pair:
 
     @property
     def kind(self) -> str:
+        """What it is counted under."""
         return self.vul_type
+
+    @property
+    def n_chars(self) -> int:
+        """How long it is: the function before the fix."""
+        return len(self.before)
 
     @property
     def cwe(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trustmine import leakage
+from trustmine import leakage, plots
 from trustmine.errors import TrustmineError
 from trustmine.export import (
     alpaca,
@@ -33,7 +33,7 @@ from trustmine.export import (
     splits,
     sven,
 )
-from trustmine.export.card import CARD_NAME, card
+from trustmine.export.card import CARD_NAME, PLOTS, card
 from trustmine.export.files import DataFile
 from trustmine.export.manifest import File, Manifest
 from trustmine.export.preferences import preferences
@@ -52,8 +52,10 @@ _SPLIT = f"(?:{'|'.join(SPLITS)})"
 _OURS = re.compile(
     rf"{re.escape(manifest.FILE_NAME)}|{re.escape(CARD_NAME)}|{_SPLIT}\.jsonl?|data/{_SPLIT}-00000-of-00001\.parquet"
     rf"|{_SPLIT}/(?:cwe-\d{{3,6}}|cwe-unknown|sec-desc|sec-new-desc)\.jsonl"
+    rf"|plots/(?:{'|'.join(PLOTS)})\.png"
 )
-_FOLDERS = {"data", *SPLITS}
+_FOLDERS = {"data", "plots", *SPLITS}
+MAX_BARS = 30  # names that a picture has room for
 _PART = ".part"  # behind the name of a file that is being written
 
 
@@ -64,12 +66,14 @@ def export(
     tasks: Sequence[str] = (),
     split: str | None = None,
     split_by: str | None = None,
+    pictures: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Manifest:
     """Write what is in the database to `out_dir`; no tasks: all, no split: all.
 
     Pairs of functions are split by date if nothing else is said, for their
-    readers look for a validation split. `progress` is told records read.
+    readers look for a validation split. With `pictures`, plots of what the
+    rows are about are drawn beside them. `progress` is told records read.
     Replaces an earlier export. Raises TrustmineError for a format, task or
     split that does not exist, a folder with other things in it, or nothing to
     export.
@@ -90,6 +94,8 @@ def export(
         if split not in (None, "bench") or split_by is not None:
             raise TrustmineError("The format bench has one split, bench", "", "Leave out --split and --split-by")
         split = "bench"
+    if pictures:
+        plots.require()
     with _snapshot(conn):
         plan = (splits.of_pairs if of_functions else splits.of_instructions)(conn, split_by)
         plan = plan if split is None else plan.only(split)
@@ -102,8 +108,8 @@ def export(
         try:
             _refuse_foreign(out_dir)
             out_dir.mkdir(parents=True, exist_ok=True)
-            made = _write(conn, out_dir, form, tasks, plan, split_by, progress or (lambda done: None))
-            _put_in_place(out_dir, made)
+            made = _write(conn, out_dir, form, tasks, plan, split_by, pictures, progress or (lambda done: None))
+            _put_in_place(out_dir, made, _draw(out_dir, made) if pictures else ())
         except OSError as error:
             raise TrustmineError(
                 f"Cannot write the export: {error.strerror}", str(out_dir), "Check that there is room, and permission"
@@ -145,14 +151,14 @@ def _write(
     tasks: Sequence[str],
     plan: Plan,
     split_by: str | None,
+    has_pictures: bool,
     progress: Callable[[int], object],
 ) -> Manifest:
     """Write every file of the export under its temporary name."""
     recipes: rows.Recipes = {}
-    counts: dict[str, Counter[str]] = {}
-    n_rows: Counter[str] = Counter()  # by file
-    repos: set[str] = set()
     used: set[str] = set()  # keys of recipes
+    tally = _Tally()
+    n_rows: Counter[str] = Counter()  # by file
     dropped = dict(plan.dropped)
     with ExitStack() as stack:
         files: dict[str, DataFile] = {}
@@ -174,22 +180,84 @@ def _write(
             for row in found:
                 file(form.place(record)).add(row)
                 n_rows[form.place(record)] += 1
-                counts.setdefault(record.split, Counter())[record.kind] += 1
-                repos.add(record.source.repo)
+                tally.add(record)
                 used.add(record.source.made_by)
             progress(done)
-    if not counts:
+    if not n_rows:
         raise TrustmineError(
             f"Nothing in the database can be written as {form.NAME}", "", "See docs/FORMATS.md for what it needs"
         )
-    counted = {part: dict(sorted(counts[part].items())) for part in SPLITS if part in counts}
     written = {name: _described(out_dir, name, n_rows[name]) for name in sorted(files, key=_by_split)}
-    made_by = {key: recipes[key] for key in recipes if key in used}
-    leaks = _leakage(out_dir, written)
-    made = manifest.describe(conn, form.NAME, split_by, counted, dropped, leaks, written, repos, made_by)
+    made = manifest.describe(
+        conn,
+        manifest.Written(
+            format=form.NAME,
+            split_by=split_by,
+            counts=tally.by_split(),
+            dropped=dropped,
+            leakage=_leakage(out_dir, written),
+            stats=tally.stats(),
+            licences=tally.licences(),
+            files=written,
+            made_by={key: recipes[key] for key in recipes if key in used},
+        ),
+    )
     _part(out_dir, manifest.FILE_NAME).write_text(made.to_json(), encoding="ascii")
-    _part(out_dir, CARD_NAME).write_text(card(made, form), encoding="utf-8")
+    _part(out_dir, CARD_NAME).write_text(card(made, form, has_pictures), encoding="utf-8")
     return made
+
+
+class _Tally:
+    """Counts of rows, by what they are about."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()  # what, name, split
+        self._licences: dict[tuple[str, str], str] = {}  # repository and commit
+
+    def add(self, record: Any) -> None:
+        """One row of a record."""
+        length = 1 << max(record.n_chars - 1, 0).bit_length()  # the power of two that is not exceeded
+        names = {
+            "kind": record.kind,
+            "cwe": record.source.cwe.split(" ")[0] or "unknown",
+            "year": record.source.date[:4] or "unknown",
+            "project": record.source.repo,
+            "length": str(length),
+        }
+        for what, name in names.items():
+            self._counts[what, name, record.split] += 1
+        self._licences[record.source.repo, record.source.commit] = record.source.licence
+
+    def by_split(self) -> manifest.Counts:
+        found = self._counted("kind")
+        return {
+            split: {name: by_split[split] for name, by_split in found.items() if split in by_split}
+            for split in SPLITS
+            if any(split in by_split for by_split in found.values())
+        }
+
+    def stats(self) -> dict[str, manifest.Counts]:
+        return {what: self._counted(what) for what in ("cwe", "year", "project", "length")}
+
+    def licences(self) -> manifest.Counts:
+        counted: dict[str, Counter[str]] = {}
+        for (repo, _), licence in sorted(self._licences.items()):
+            counted.setdefault(repo, Counter())[licence] += 1
+        return {repo: dict(sorted(by_licence.items())) for repo, by_licence in counted.items()}
+
+    def _counted(self, what: str) -> manifest.Counts:
+        """Name -> split -> rows; numbers in their order."""
+        names = sorted({name for one, name, _ in self._counts if one == what}, key=_in_order)
+        return {
+            name: {split: self._counts[what, name, split] for split in SPLITS if self._counts[what, name, split]}
+            for name in names
+        }
+
+
+def _in_order(name: str) -> tuple[str, int, str]:
+    """CWE-20 before CWE-121, 1024 before 2048."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return name.removesuffix(digits), int(digits[:18] or 0), name
 
 
 def _leakage(out_dir: Path, written: Mapping[str, File]) -> dict[str, Any]:
@@ -221,9 +289,27 @@ def _part(out_dir: Path, name: str) -> Path:
     return out_dir / (name + _PART)
 
 
-def _put_in_place(out_dir: Path, made: Manifest) -> None:
+def _draw(out_dir: Path, made: Manifest) -> list[str]:
+    """Pictures of the counts, under their temporary names; their names."""
+    for what, counts in made.stats.items():
+        (out_dir / "plots").mkdir(exist_ok=True)
+        plots.bars(_part(out_dir, f"plots/{what}.png"), PLOTS[what], _commonest(counts))
+    return [f"plots/{what}.png" for what in made.stats]
+
+
+def _commonest(counts: manifest.Counts) -> manifest.Counts:
+    """Of many names those with the most rows, in their order, and all others as one."""
+    size = {name: sum(by_split.values()) for name, by_split in counts.items()}
+    shown = set(sorted(size, key=lambda name: -size[name])[:MAX_BARS])
+    rest: Counter[str] = Counter()
+    for name in counts.keys() - shown:
+        rest.update(counts[name])
+    return {**{name: n for name, n in counts.items() if name in shown}, **({"others": dict(rest)} if rest else {})}
+
+
+def _put_in_place(out_dir: Path, made: Manifest, pictures: Sequence[str]) -> None:
     """Give every file its name, and remove those of an earlier export that this one does not have."""
-    names = [manifest.FILE_NAME, *made.files, CARD_NAME]
+    names = [manifest.FILE_NAME, *made.files, *pictures, CARD_NAME]
     for name in names:
         _part(out_dir, name).replace(out_dir / name)
     for path in sorted(out_dir.rglob("*"), reverse=True):  # files before the folders they are in
@@ -245,7 +331,7 @@ def _refuse_foreign(out_dir: Path) -> None:
     try:
         earlier = json.loads((out_dir / manifest.FILE_NAME).read_bytes())
         if isinstance(earlier, dict) and earlier.get("kind") == manifest.KIND:
-            known = {manifest.FILE_NAME, CARD_NAME, *earlier.get("files", ())}
+            known = {manifest.FILE_NAME, CARD_NAME, *earlier.get("files", ()), *(f"plots/{what}.png" for what in PLOTS)}
     except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError, TypeError):
         pass  # not ours: then it is foreign itself
     foreign = sorted(name for name, path in _contents(out_dir) if not _is_ours(name, path, known))
