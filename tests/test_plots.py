@@ -12,8 +12,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_pictures_are_png_and_the_same_again(tmp_path: Path) -> None:
+    counts = {"CWE-787": {"train": 3, "test": 1}, "$x$": {"test": 2}}
     for name in ("a.png", "b.png"):
-        plots.bars(tmp_path / name, "rows by CWE", {"CWE-787": {"train": 3, "test": 1}, "$x$": {"test": 2}})
+        plots.bars(tmp_path / name, "rows by CWE", counts, ("train", "val", "test"))
     assert (tmp_path / "a.png").read_bytes().startswith(PNG)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     plots.risk_coverage(tmp_path / "c.png", [(0.5, 0.0), (1.0, 0.5)])

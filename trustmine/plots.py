@@ -25,13 +25,15 @@ def risk_coverage(path: Path, points: Sequence[tuple[float, float]]) -> None:
     _save(figure, path)
 
 
-def bars(path: Path, title: str, counts: Mapping[str, Mapping[str, int]]) -> None:
-    """Stacked bars: name on the axis -> part (split) -> number. Raises TrustmineError without matplotlib."""
+def bars(path: Path, title: str, counts: Mapping[str, Mapping[str, int]], parts: Sequence[str]) -> None:
+    """Stacked bars: name on the axis -> part (split) -> number; parts from below in this order.
+
+    Raises TrustmineError without matplotlib.
+    """
     figure, axes = _figure("wide")
     names = list(counts)
-    parts = list(dict.fromkeys(part for by_part in counts.values() for part in by_part))
     bottom = [0] * len(names)
-    for part in parts:
+    for part in (part for part in parts if any(part in by_part for by_part in counts.values())):
         heights = [counts[name].get(part, 0) for name in names]
         axes.bar(range(len(names)), heights, bottom=bottom, label=part)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]

@@ -293,7 +293,7 @@ def _draw(out_dir: Path, made: Manifest) -> list[str]:
     """Pictures of the counts, under their temporary names; their names."""
     for what, counts in made.stats.items():
         (out_dir / "plots").mkdir(exist_ok=True)
-        plots.bars(_part(out_dir, f"plots/{what}.png"), PLOTS[what], _commonest(counts))
+        plots.bars(_part(out_dir, f"plots/{what}.png"), PLOTS[what], _commonest(counts), SPLITS)
     return [f"plots/{what}.png" for what in made.stats]
 
 
