@@ -17,6 +17,7 @@ HOSTILE = (
 STAGES = ("ingested", "s0_1", "s0_2", "s0_3", "s1_1", "s1_2", "s2_0", "s2_1", "s2_2", "s3_1", "s3_2", "s4")
 CALLED = {"s0_3": "judge", "s1_2": "mask", "s2_1": "list_elements", "s3_1": "locate", "s3_2": "explain"}
 MODEL_SHA256 = "ab" * 32
+_LABEL = "INSERT INTO labels (commit_id, source, identifier, label, cwe, labelled_at_s)"
 TASKS = ("locate", "locate_explain", "infill", "refine", "calibrate", "abstain")
 
 
@@ -120,8 +121,8 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
             year = 2023 if row.split == "train" else 2024  # no CVE is in two splits
             put("INSERT INTO identifiers VALUES (?, 'CVE', ?)", (commit_id, f"CVE-{year}-0001"))
             for cve in (f"CVE-{year}-0002", f"CVE-{year}-0003"):
-                put("INSERT INTO labels VALUES (?, 'list', ?, 'yes', 'CWE-787', 1)", (commit_id, cve))
-            put("INSERT INTO labels VALUES (?, 'other list', 'CVE-2023-9999', 'no', 'CWE-1', 1)", (commit_id,))
+                put(f"{_LABEL} VALUES (?, 'list', ?, 'yes', 'CWE-787', 1)", (commit_id, cve))
+            put(f"{_LABEL} VALUES (?, 'other list', 'CVE-2023-9999', 'no', 'CWE-1', 1)", (commit_id,))
             put("INSERT INTO diffs VALUES (?, ?, 'utf-8', ?)", (commit_id, HOSTILE, len(HOSTILE)))
         case "s0_2":
             put("INSERT INTO commit_sizes VALUES (?, 10)", (commit_id,))

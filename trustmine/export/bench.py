@@ -105,7 +105,7 @@ def rows(gap: Gap) -> Iterator[dict[str, object]]:
     """One row; raises LeftOut."""
     source = gap.source
     masked, vulnerable, fixed = gap.by_model or by_fix(gap.pair.before, gap.pair.after)
-    pillar, pillar_name = cwe.top_class(gap.pair.cwe)
+    pillar = cwe.top_level(gap.pair.cwe) or ""
     yield {
         "id": f"{source.repo}/{source.commit}",
         "repo": source.repo,
@@ -115,7 +115,7 @@ def rows(gap: Gap) -> Iterator[dict[str, object]]:
         "cwe": source.cwe.split(),
         "cwe_source": source.cwe_source,
         "cwe_class": pillar,
-        "cwe_class_name": pillar_name,
+        "cwe_class_name": cwe.name(pillar) or "",
         "path": source.path,
         "function": source.function,
         "masked_function": masked,
