@@ -298,7 +298,9 @@ def _near(codes: Sequence[_Code], threshold: float) -> Iterator[Finding]:
     best: dict[
         tuple[int, str], tuple[float, int, str]
     ] = {}  # (code, the other side) -> similarity, code there, own side
-    for i, j, similarity in minhash.near([code.shingles for code in codes], threshold):
+    for i, j, similarity in minhash.near(
+        [code.shingles for code in codes], threshold, [code.places.keys() for code in codes]
+    ):
         for one, other in ((i, j), (j, i)):
             for own in codes[one].places:
                 for there in codes[other].places:

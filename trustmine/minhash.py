@@ -10,8 +10,8 @@ drawn: the same texts give the same pairs on any machine.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,13 @@ def jaccard(one: Hashes, other: Hashes) -> float:
     return both / either if either else 1.0
 
 
-def near(sets: Sequence[Hashes], threshold: float) -> Iterator[tuple[int, int, float]]:
-    """(i, j, similarity) of every pair i < j whose similarity is the threshold or more."""
+def near(
+    sets: Sequence[Hashes], threshold: float, sides: Sequence[Collection[str]]
+) -> Iterator[tuple[int, int, float]]:
+    """(i, j, similarity) of every pair i < j whose similarity is the threshold or more.
+
+    Only pairs that lie on different sides are looked at: `sides` says where each text is.
+    """
     rows = _rows_per_band(threshold)
     signatures = [_signature(one) for one in sets]
     seen: set[tuple[int, int]] = set()
@@ -60,12 +65,22 @@ def near(sets: Sequence[Hashes], threshold: float) -> Iterator[tuple[int, int, f
             if signature is not None:
                 buckets.setdefault(signature[band * rows : (band + 1) * rows].tobytes(), []).append(number)
         for bucket in buckets.values():
-            for pair in combinations(bucket, 2):
+            for pair in _across(bucket, sides):
                 if pair not in seen:
                     seen.add(pair)
                     similarity = jaccard(sets[pair[0]], sets[pair[1]])
                     if similarity >= threshold:
                         yield *pair, similarity
+
+
+def _across(bucket: Sequence[int], sides: Sequence[Collection[str]]) -> Iterator[tuple[int, int]]:
+    """The pairs in a bucket that lie on different sides, smaller number first; one may come twice."""
+    members: dict[str, list[int]] = {}
+    for number in bucket:
+        for side in sides[number]:
+            members.setdefault(side, []).append(number)
+    for one, other in combinations(members.values(), 2):
+        yield from ((min(pair), max(pair)) for pair in product(one, other) if pair[0] != pair[1])
 
 
 def _rows_per_band(threshold: float) -> int:

@@ -40,7 +40,7 @@ def fixes(tmp_path: Path) -> sqlite3.Connection:
         conn.execute("UPDATE identifiers SET value = ? WHERE commit_id = ?", (f"CVE-2020-{id:04}", id))
         if id > 1:
             conn.execute(
-                "INSERT INTO labels (commit_id, source, label, cwe, labelled_at_s) VALUES (?, 'list', 'yes', 'CWE-787', 1)",
+                "INSERT INTO labels (commit_id, source, label, cwe, labelled_at_s) VALUES (?, '', 'yes', 'CWE-787', 1)",
                 (id,),
             )
     conn.execute("UPDATE functions SET split = 'bench' WHERE commit_id = 10")
