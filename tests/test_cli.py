@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from web_helpers import SAMPLES, make_db
 
 from trustmine import cli
 from trustmine.db.connect import connect, schema_version
@@ -167,6 +168,28 @@ def test_label_and_audit(run: Run, demo: Path, tmp_path: Path) -> None:
     code, out, _ = run("audit", "known.csv", "--json")
     found = json.loads(out)
     assert (found["commits"], found["stages"]["s0_1"]["pending"]) == (29, 29)
+
+
+def test_export_leakage_and_score_work_together(run: Run, tmp_path: Path) -> None:
+    make_db(tmp_path / "trustmine.db", SAMPLES).close()
+    code, _, err = run("export", "pairs", "--format", "detection", "--plots")
+    assert code == 0 and "6 rows in pairs" in err and "bench: cwe-787 2" in err
+    code, out, _ = run("leakage", "pairs", "--json")
+    assert code == 0 and json.loads(out)["counts"]["commit"] == 0
+    train = (tmp_path / "pairs" / "train.jsonl").read_text()
+    (tmp_path / "other.jsonl").write_text(train)
+    code, out, err = run("leakage", "pairs", "--against", "other.jsonl")
+    assert code == 1 and "commit" in out and "findings" in err and "\x1b" not in out
+
+    code, _, err = run("export", "bench", "--format", "bench")
+    assert code == 0 and "1 row in bench" in err
+    gap = json.loads((tmp_path / "bench" / "bench.jsonl").read_text())
+    (tmp_path / "answers.jsonl").write_text(json.dumps({"id": gap["id"], "answer": gap["fixed"], "confidence": 1}))
+    code, out, _ = run("score", "bench/bench.jsonl", "answers.jsonl", "--png", "risk.png")
+    assert code == 0 and (tmp_path / "risk.png").stat().st_size > 0
+    assert re.search(r"aurc +0\.000", out) and re.search(r"CWE-787 +1 +0 +1\.000", out)
+    code, out, _ = run("score", "bench/bench.jsonl", "answers.jsonl", "--json")
+    assert code == 0 and json.loads(out)["total"]["right"] == 1
 
 
 def test_settings_say_where_values_come_from(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

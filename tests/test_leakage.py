@@ -103,6 +103,12 @@ def test_a_file_is_on_the_side_that_its_name_says(name: str, side: str) -> None:
     assert leakage.side_of(name) == side
 
 
+def test_half_a_character_can_be_read_and_shown(tmp_path: Path) -> None:
+    row = {"func": "// \ud800\n" + _function("first"), "commit": "\ud800"}
+    (found,) = leakage.compare(_write(tmp_path / "d", train=[row], test=[row]), None, 0.8).findings
+    assert found.what == "// ?"
+
+
 @pytest.mark.parametrize("line", ["{", "[1]", '"x"', "[" * 100_000])
 def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
     folder = _write(tmp_path / "d", train=[BASE], test=[BASE])

@@ -94,6 +94,7 @@ def test_what_is_deleted_is_filled_by_nothing(tmp_path: Path) -> None:
     [
         ("{\n", "no JSON"),
         ("[]\n", "must be an object"),
+        ('{"id": "\\ud800", "answer": "x"}\n', "no JSON"),
         ({"answer": "x"}, "needs an id"),
         ({"id": "77", "answer": "x"}, "no '77'"),
         ({"id": "0", "answer": "y"}, "answered before"),

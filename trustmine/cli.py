@@ -494,7 +494,8 @@ def export(
     left_out = ", ".join(f"{n:,} {reason}" for reason, n in manifest.dropped.items() if n)
     if left_out:
         console.say(f"left out: {left_out}")
-    console.say(f"{sum(file.n_rows for file in manifest.files.values()):,} rows in {out_dir}")
+    n_rows = sum(file.n_rows for file in manifest.files.values())
+    console.say(f"{n_rows:,} {'row' if n_rows == 1 else 'rows'} in {out_dir}")
 
 
 @app.command()
@@ -558,15 +559,11 @@ def score(
     if as_json:
         console.print_json(result.as_json())
         return
-    columns = ("cwe", *(field.name for field in fields(scoring.Score)))
-    console.table(
-        columns,
-        [
-            (cwe, *(_rounded(getattr(one, name)) for name in columns[1:]))
-            for cwe, one in [*result.by_cwe.items(), ("all", result.total)]
-        ],
-        right=columns[1:],
-    )
+    names = [field.name for field in fields(scoring.Score)]
+    console.table(("all", ""), [(name, _rounded(getattr(result.total, name))) for name in names], right=("",))
+    shown = ("n", "abstained", "right", "parses", "to_fixed", "to_vulnerable")
+    rows = [(cwe, *(_rounded(getattr(one, name)) for name in shown)) for cwe, one in result.by_cwe.items()]
+    console.table(("cwe", *shown), rows, right=shown)
 
 
 def _rounded(value: int | float | None) -> str | int:

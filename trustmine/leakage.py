@@ -11,6 +11,7 @@ nothing. So are the definitions that an instruction gives as context.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -102,7 +103,7 @@ def sides(folder: Path) -> dict[str, list[Source]]:
         return {folder.stem: [Source(folder.name, folder)]}
     found: dict[str, list[Source]] = {}
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+        name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
         if path.suffix in _SUFFIXES and path.is_file() and path.name not in ("manifest.json", "dataset_infos.json"):
             found.setdefault(side_of(name), []).append(Source(name, path))
     if not found:
@@ -277,7 +278,7 @@ def _add(codes: dict[str, _Code], text: str, side: str, where: str) -> None:
         return
     key = hashlib.sha256(stripped).hexdigest()
     if key not in codes:
-        begin = text.strip().split("\n")[0][:80]
+        begin = text.strip().split("\n")[0][:80].encode("utf-8", "replace").decode()
         codes[key] = _Code(begin, minhash.shingles(words), {}, {})
     exact = hashlib.sha256(text.strip().encode("utf-8", "replace")).hexdigest()
     codes[key].places.setdefault(side, where)

@@ -223,7 +223,7 @@ def _gaps(path: Path) -> dict[str, Gap]:
                 f"This is no benchmark: a row has no {', '.join(lacking)}", where, "Write one: export --format bench"
             )
         if row["id"] in gaps:
-            raise TrustmineError(f"There are two rows {row['id']}", where)
+            raise TrustmineError(f"There are two rows {row['id']!r}", where)
         try:
             masking.unmask(row["masked_function"], [""])
         except ValueError as error:
@@ -247,7 +247,7 @@ def _answers(path: Path, gaps: Mapping[str, Gap]) -> dict[str, Answer]:
         if not isinstance(id, str) or id not in gaps:
             complaint = f"The benchmark has no {id!r}" if id is not None else "An answer needs an id"
         elif id in answers:
-            complaint = f"{id} was answered before"
+            complaint = f"{id!r} was answered before"
         elif not isinstance(abstain, bool):
             complaint = "abstain must be true or false"
         elif confidence is not None and not (is_number and 0 <= confidence <= 1):
@@ -275,6 +275,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
+        json.dumps(found, ensure_ascii=False).encode()  # half a character (a lone surrogate) is no text
     except (ValueError, RecursionError) as error:
         raise TrustmineError("This line is no JSON", where, str(error)) from error
     if not isinstance(found, dict):

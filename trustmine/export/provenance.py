@@ -60,8 +60,8 @@ def provenance(
     recipes[made_by] = steps
     by_source = {
         "label": column(
-            """SELECT DISTINCT cwe FROM labels WHERE commit_id = :id AND label = 'yes' AND cwe IS NOT NULL
-               ORDER BY source, identifier"""
+            """SELECT cwe FROM labels WHERE commit_id = :id AND label = 'yes' AND cwe IS NOT NULL
+               GROUP BY cwe ORDER BY min(source || char(10) || identifier), cwe"""
         ),
         "message": column("SELECT value FROM identifiers WHERE commit_id = :id AND kind = 'CWE' ORDER BY value"),
         "model": column("SELECT DISTINCT cwe FROM explanations WHERE commit_id = :id AND cwe IS NOT NULL ORDER BY 1"),

@@ -7,12 +7,15 @@ commits are left out, and which side the others are on, is the plan's word
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from trustmine.export.provenance import COLUMNS, Provenance, cursor, provenance, web_address
 from trustmine.export.splits import Plan
+
+_CWE = re.compile(r"CWE-([0-9]{1,6})", re.ASCII)
 
 Recipes = dict[str, dict[str, str]]  # what `made_by` stands for: stage -> recipe hash
 
@@ -99,7 +102,8 @@ class Pair:
     @property
     def vul_type(self) -> str:
         """The same as SVEN writes it: 'cwe-787', three digits at least; 'cwe-unknown'."""
-        return f"cwe-{int(self.cwe.removeprefix('CWE-')):03}" if self.cwe else "cwe-unknown"
+        number = _CWE.fullmatch(self.cwe)
+        return f"cwe-{int(number[1]):03}" if number else "cwe-unknown"
 
 
 def _where(tasks: Sequence[str]) -> tuple[str, list[str]]:
