@@ -34,7 +34,7 @@ class JsonLines:
 
 
 class JsonArray:
-    """One array of objects, each on a line of its own."""
+    """One array of one object or more, each on a line of its own."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="\n")
@@ -45,7 +45,7 @@ class JsonArray:
         self._before = ",\n"
 
     def close(self) -> None:
-        self._file.write("\n]\n" if self._before == ",\n" else "[]\n")
+        self._file.write("\n]\n")
         self._file.close()
 
 

@@ -111,13 +111,11 @@ def _where(tasks: Sequence[str]) -> tuple[str, list[str]]:
     return (f"i.task IN ({', '.join('?' * len(tasks))})", list(tasks)) if tasks else ("1", [])
 
 
-def count_examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan) -> int:
-    """How many examples there are."""
+def has_examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan) -> bool:
+    """Whether there is any."""
     where, values = _where(tasks)
-    found = cursor(conn).execute(
-        f"SELECT i.commit_id, count(*) FROM instructions AS i WHERE {where} GROUP BY i.commit_id", values
-    )
-    return sum(n for commit_id, n in found if commit_id in plan.split)
+    found = cursor(conn).execute(f"SELECT DISTINCT i.commit_id FROM instructions AS i WHERE {where}", values)
+    return any(commit_id in plan.split for (commit_id,) in found)
 
 
 def examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan, recipes: Recipes) -> Iterator[Example]:

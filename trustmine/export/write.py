@@ -99,7 +99,7 @@ def export(
     with _snapshot(conn):
         plan = (splits.of_pairs if of_functions else splits.of_instructions)(conn, split_by)
         plan = plan if split is None else plan.only(split)
-        if not (plan.split and (of_functions or rows.count_examples(conn, tasks, plan))):
+        if not (plan.split and (of_functions or rows.has_examples(conn, tasks, plan))):
             what = "pairs of functions" if of_functions else "instructions"
             where = ", ".join([*tasks, *([split] if split else [])])
             raise TrustmineError(
