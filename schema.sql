@@ -371,6 +371,15 @@ CREATE TABLE functions (
     n_tokens        INTEGER NOT NULL      -- of pre_text, cl100k_base
 ) STRICT;
 
+-- Under which licence the function's file stood when it was fixed.
+CREATE TABLE licences (
+    commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
+    spdx      TEXT NOT NULL,              -- SPDX expression; 'unknown' if nothing says so, or nothing that can be understood
+    source    TEXT CHECK (source IN ('file', 'repository')), -- the file's own SPDX-License-Identifier, or the repository's
+                                          -- licence file; NULL: neither is there
+    path      TEXT                        -- where it stands; of several licence files the first
+) STRICT;
+
 -- ------------------------------------------------------------------ facts: s1_2
 
 -- The risky blocks that the model named, replaced by <MASK_1>, <MASK_2>, ...

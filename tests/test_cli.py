@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from web_helpers import SAMPLES, make_db
 
 from trustmine import cli
 from trustmine.db.connect import connect, schema_version
@@ -31,6 +32,8 @@ COMMANDS = [
     "upgrade",
     "backup",
     "export",
+    "leakage",
+    "score",
     "serve",
     "demo",
     "doctor",
@@ -172,6 +175,28 @@ def test_label_and_audit(run: Run, demo: Path, tmp_path: Path) -> None:
     assert (found["commits"], found["stages"]["s0_1"]["pending"]) == (29, 29)
 
 
+def test_export_leakage_and_score_work_together(run: Run, tmp_path: Path) -> None:
+    make_db(tmp_path / "trustmine.db", SAMPLES).close()
+    code, _, err = run("export", "pairs", "--format", "detection", "--plots")
+    assert code == 0 and "6 rows in pairs" in err and "bench: cwe-787 2" in err
+    code, out, _ = run("leakage", "pairs", "--json")
+    assert code == 0 and json.loads(out)["counts"]["commit"] == 0
+    train = (tmp_path / "pairs" / "train.jsonl").read_text()
+    (tmp_path / "other.jsonl").write_text(train)
+    code, out, err = run("leakage", "pairs", "--against", "other.jsonl")
+    assert code == 1 and "commit" in out and "findings" in err and "\x1b" not in out
+
+    code, _, err = run("export", "bench", "--format", "bench")
+    assert code == 0 and "1 row in bench" in err
+    gap = json.loads((tmp_path / "bench" / "bench.jsonl").read_text())
+    (tmp_path / "answers.jsonl").write_text(json.dumps({"id": gap["id"], "answer": gap["fixed"], "confidence": 1}))
+    code, out, _ = run("score", "bench/bench.jsonl", "answers.jsonl", "--png", "risk.png")
+    assert code == 0 and (tmp_path / "risk.png").stat().st_size > 0
+    assert re.search(r"aurc +0\.000", out) and re.search(r"CWE-787 +1 +0 +1\.000", out)
+    code, out, _ = run("score", "bench/bench.jsonl", "answers.jsonl", "--json")
+    assert code == 0 and json.loads(out)["total"]["right"] == 1
+
+
 def test_settings_say_where_values_come_from(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trustmine.toml").write_text("seed = 3\n")
     monkeypatch.setenv("TRUSTMINE_LEASE_S", "60")
@@ -234,6 +259,10 @@ def _make_other(path: Path) -> None:
         (["show", "xyz"], "This is no SHA"),
         (["label", "none.csv"], "Cannot read the list"),
         (["export", "out"], "Nothing to export|no instructions|nothing to export"),
+        (["leakage", "nowhere"], "nothing to check"),
+        (["score", "none.jsonl", "text.db"], "Cannot read the file"),
+        (["score", "text.db", "text.db"], "no JSON"),
+        (["leakage", "empty", "--against", "full"], "no data files"),
         (["doctor", "--model", "text.db"], None),
         (["advance", "--stage", "s0_3", "--model", "none.gguf"], "Cannot read the model"),
         (["advance", "--stage", "s0_3", "--model", "text.db"], "not GGUF"),

@@ -10,7 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trustmine import cparse
-from trustmine.cparse import LineRange, function_at, functions, names, outline, statement_ranges, symbols, tree
+from trustmine.cparse import (
+    LineRange,
+    function_at,
+    functions,
+    names,
+    outline,
+    parameters,
+    statement_ranges,
+    symbols,
+    tree,
+)
 from trustmine.cparse import strip_comments_and_space as strip
 
 
@@ -519,3 +529,19 @@ def test_deep_nesting_needs_no_deep_stack(source: bytes) -> None:
         symbols(source, path)
         strip(source, path)
     assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("static int f(char *dst, const int n[4], ...)\n{\n}\n", ("dst", "n")),
+        ("int f(void)\n{\n}\n", ()),
+        ("void on(int (*call)(int a), struct s *p) { g(1); }\n", ("call", "p")),
+        ("int old(a, b)\nint a; char *b;\n{\n}\n", ("a", "b")),
+        ("void A::run(const std::string &name, int n = 3) { }\n", ("name", "n")),
+        ("int x;\n", ()),
+        ("((((", ()),
+    ],
+)
+def test_parameters_are_named_in_their_order(text: str, found: tuple[str, ...]) -> None:
+    assert parameters(text.encode(), "a.cpp" if "::" in text else "a.c") == found

@@ -17,6 +17,7 @@ HOSTILE = (
 STAGES = ("ingested", "s0_1", "s0_2", "s0_3", "s1_1", "s1_2", "s2_0", "s2_1", "s2_2", "s3_1", "s3_2", "s4")
 CALLED = {"s0_3": "judge", "s1_2": "mask", "s2_1": "list_elements", "s3_1": "locate", "s3_2": "explain"}
 MODEL_SHA256 = "ab" * 32
+_LABEL = "INSERT INTO labels (commit_id, source, identifier, label, cwe, labelled_at_s)"
 TASKS = ("locate", "locate_explain", "infill", "refine", "calibrate", "abstain")
 
 
@@ -109,7 +110,7 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
     put, asked = conn.execute, _hash(row.sha, stage)
     pre, post = (
         f"int f(void)\n{{\n    bad({row.name});\n    // {HOSTILE}\n}}\n",
-        f"int f(void)\n{{\n    good();\n    // {HOSTILE}\n}}\n",
+        f"int f(void)\n{{\n    good({row.name});\n    // {HOSTILE}\n}}\n",
     )
     match stage:
         case "s0_1":
@@ -117,10 +118,11 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
                 "INSERT INTO keyword_matches (commit_id, keywords) VALUES (?, ?)",
                 (commit_id, json.dumps(["overflow", "fix"])),
             )
-            put("INSERT INTO identifiers VALUES (?, 'CVE', 'CVE-2023-0001')", (commit_id,))
-            put("INSERT INTO labels VALUES (?, 'list', 'CVE-2023-0002', 'yes', 'CWE-787', 1)", (commit_id,))
-            put("INSERT INTO labels VALUES (?, 'list', 'CVE-2023-0003', 'yes', 'CWE-787', 1)", (commit_id,))
-            put("INSERT INTO labels VALUES (?, 'other list', 'CVE-2023-9999', 'no', 'CWE-1', 1)", (commit_id,))
+            year = 2023 if row.split == "train" else 2024  # no CVE is in two splits
+            put("INSERT INTO identifiers VALUES (?, 'CVE', ?)", (commit_id, f"CVE-{year}-0001"))
+            for cve in (f"CVE-{year}-0002", f"CVE-{year}-0003"):
+                put(f"{_LABEL} VALUES (?, 'list', ?, 'yes', 'CWE-787', 1)", (commit_id, cve))
+            put(f"{_LABEL} VALUES (?, 'other list', 'CVE-2023-9999', 'no', 'CWE-1', 1)", (commit_id,))
             put("INSERT INTO diffs VALUES (?, ?, 'utf-8', ?)", (commit_id, HOSTILE, len(HOSTILE)))
         case "s0_2":
             put("INSERT INTO commit_sizes VALUES (?, 10)", (commit_id,))
@@ -138,14 +140,15 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
                 '[3]', '[3]', '[3]', 20)""",
                 (commit_id, "f", row.split, pre, post),
             )
+            put("INSERT INTO licences VALUES (?, 'curl', 'repository', 'COPYING')", (commit_id,))
         case "s1_2":
             masked = pre.replace(f"bad({row.name});", "<MASK_1>")
             put("INSERT INTO masks VALUES (?, 1, 3, 3, ?, 1)", (commit_id, f"    bad({row.name});\n"))
             put("INSERT INTO masked_functions VALUES (?, ?, 0, ?)", (commit_id, masked, asked))
         case "s2_0":
             put(
-                "INSERT INTO merged_masks VALUES (?, ?, '    good();\n', 3, 3)",
-                (commit_id, post.replace("good();", "<MASK_1>")),
+                "INSERT INTO merged_masks VALUES (?, ?, ?, 3, 3)",
+                (commit_id, post.replace(f"good({row.name});", "<MASK_1>"), f"    good({row.name});\n"),
             )
             put("INSERT INTO undefined_elements VALUES (?, 'bad', 'function', 'masked')", (commit_id,))
         case "s2_1":

@@ -225,6 +225,11 @@ class GitRepo:
                 if was_tree != is_tree:
                     stack.append((prefix + name + b"/", was_tree, is_tree))
 
+    def top_files(self, sha: str) -> dict[bytes, str]:
+        """Name -> blob oid of the regular files at the top of a commit's tree. Raises MissingObject."""
+        entries = self._entries(_tree_of(self._read("commit", sha)))
+        return {name: oid for name, (oid, _) in entries.items() if oid is not None}
+
     def _entries(self, oid: str | None) -> dict[bytes, tuple[str | None, str | None]]:
         """Name -> oid of a regular file, or oid of a tree; links and submodules are left out."""
         found: dict[bytes, tuple[str | None, str | None]] = {}

@@ -172,6 +172,15 @@ class FunctionPair(Fact):
     n_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Licence(Fact):
+    TABLE: ClassVar[str] = "licences"
+    STAGE: ClassVar[str] = "s1_1"
+    spdx: str
+    source: str | None
+    path: str | None
+
+
 # ------------------------------------------------------------------------- s1_2
 
 
@@ -334,6 +343,7 @@ FACTS: tuple[type[Fact], ...] = (
     Verdict,
     PreImage,
     FunctionPair,
+    Licence,
     Mask,
     MaskedFunction,
     MergedMask,

@@ -15,6 +15,7 @@ from trustmine.records import Commit, ContextItem, Element, Explanation, Functio
 
 NO_CONTEXT = "(no definitions)\n"
 CUT = "/* ... */"
+CONTEXT_TITLE = "Definitions of names used:"
 
 _CPP = (".cc", ".cpp", ".cxx", ".hpp", ".hh", ".hxx")
 
@@ -90,7 +91,12 @@ def _definition(element: Element, item: ContextItem) -> str:
 
 def code(sample: Sample, text: str) -> str:
     """The text in a fence that nothing in it can close."""
-    return fenced(text, "cpp" if sample.function.old_path.lower().endswith(_CPP) else "c")
+    return fenced(text, language(sample.function.old_path))
+
+
+def language(path: str) -> str:
+    """What a fence says about code of this file."""
+    return "cpp" if path.lower().endswith(_CPP) else "c"
 
 
 def title(sample: Sample) -> str:
@@ -107,7 +113,7 @@ def given(sample: Sample, *parts: str, with_post: bool) -> str:
     """The parts, then the context if there is one."""
     text = context(sample.elements, sample.items, with_post=with_post)
     if text != NO_CONTEXT:
-        parts = (*parts, f"Definitions of names used:\n\n{code(sample, text)}")
+        parts = (*parts, f"{CONTEXT_TITLE}\n\n{code(sample, text)}")
     return "\n\n".join(parts)
 
 

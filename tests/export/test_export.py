@@ -1,21 +1,37 @@
 """Exports read back equal, and the same database gives the same bytes."""
 
+import datetime
 import hashlib
+import importlib
 import json
 import random
 import sqlite3
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow.parquet import read_schema, read_table
 from web_helpers import HOSTILE, MODEL_SHA256, SAMPLES, TASKS, Row, make_db
 
 from trustmine.errors import TrustmineError
 from trustmine.export import FORMATS, export
 
-PREFIX = {"alpaca": ".json", "messages": ".jsonl"}
+INSTRUCTIONS = [name for name, form in FORMATS.items() if form.SOURCE == "instructions"]
+# What each of them makes of instruction, input and output, and how that is read back.
+SHAPES: dict[str, tuple[Callable[[str, str, str], tuple[str, ...]], Callable[[Any], tuple[str, ...]]]] = {
+    "alpaca": (lambda i, n, o: (i, n, o), lambda r: (r["instruction"], r["input"], r["output"])),
+    "parquet": (lambda i, n, o: (i, n, o), lambda r: (r["instruction"], r["input"], r["output"])),
+    "messages": (lambda i, n, o: (f"{i}\n\n{n}" if n else i, o), lambda r: tuple(m["content"] for m in r["messages"])),
+    "sharegpt": (
+        lambda i, n, o: (f"{i}\n\n{n}" if n else i, o),
+        lambda r: tuple(m["value"] for m in r["conversations"]),
+    ),
+}
 
 
 def _db(path: Path, rows: tuple[Row, ...] = SAMPLES) -> sqlite3.Connection:
@@ -23,18 +39,20 @@ def _db(path: Path, rows: tuple[Row, ...] = SAMPLES) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
 
 
-def _read(folder: Path, format: str, split: str) -> list[dict[str, str]]:
-    text = (folder / f"{split}{PREFIX[format]}").read_bytes().decode("utf-8")
+def _read(folder: Path, format: str, split: str) -> list[dict[str, Any]]:
+    if format == "parquet":
+        return read_table(folder / "data" / f"{split}-00000-of-00001.parquet").to_pylist()  # type: ignore[no-any-return]
     if format == "alpaca":
-        return json.loads(text)  # type: ignore[no-any-return]
+        return json.loads((folder / f"{split}.json").read_bytes())  # type: ignore[no-any-return]
+    text = (folder / f"{split}.jsonl").read_bytes().decode("utf-8")
     return [json.loads(line) for line in text.splitlines()]  # splitlines: no text may hold a line end of any kind
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", INSTRUCTIONS)
 def test_every_instruction_is_read_back_as_stored_with_its_origin(tmp_path: Path, format: str) -> None:
     conn = _db(tmp_path / "t.db")
     export(conn, tmp_path / "out", format)
@@ -42,11 +60,7 @@ def test_every_instruction_is_read_back_as_stored_with_its_origin(tmp_path: Path
     stored = conn.execute(
         "SELECT sha, task, split, instruction, input, output, meta FROM instructions JOIN commits ON id = commit_id"
     )
-    asked = {
-        "alpaca": lambda r: (r["instruction"], r["input"], r["output"]),
-        "messages": lambda r: tuple(m["content"] for m in r["messages"]),
-    }[format]
-    shape = {"alpaca": lambda i, n, o: (i, n, o), "messages": lambda i, n, o: (f"{i}\n\n{n}", o)}[format]
+    shape, asked = SHAPES[format]
     assert sorted((r["commit"], r["task"], r["split"], *asked(r), r["meta"]) for r in found) == sorted(
         (sha, task, split, *shape(i, n, o), meta) for sha, task, split, i, n, o, meta in stored
     )
@@ -61,7 +75,9 @@ def test_each_row_leads_to_its_recipes_models_prompts_and_answers(tmp_path: Path
     export(conn, tmp_path / "out", "alpaca")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     for row in _read(tmp_path / "out", "alpaca", "train"):
-        assert (row["cve"], row["cwe"]) == ("CVE-2023-0001 CVE-2023-0002 CVE-2023-0003", "CWE-787")
+        assert row["cve"] == "CVE-2023-0001 CVE-2023-0002 CVE-2023-0003"
+        assert (row["cwe"], row["cwe_source"], row["cwe_by_model"]) == ("CWE-787", "label", "CWE-121")
+        assert row["date"] == "2020-09-13"
         recipes = {stage: manifest["recipes"][hash] for stage, hash in manifest["made_by"][row["made_by"]].items()}
         assert list(recipes) == sorted(recipes) and len(recipes) == 11
         assert manifest["models"][recipes["s3_2"]["model"]]["name"] == "tiny <b>model</b>"
@@ -95,7 +111,6 @@ def test_the_manifest_states_size_hash_and_counts_of_every_file(tmp_path: Path) 
         assert file.n_rows == data.count(b"\n") == sum(made.counts[file.split].values())
     assert made.counts == {"train": dict.fromkeys(sorted(TASKS), 2), "bench": dict.fromkeys(sorted(TASKS), 1)}
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert 'data_files={"train": "train.jsonl", "bench": "bench.jsonl"}' in card
     assert "| locate | 2 | 1 |" in card
 
 
@@ -124,18 +139,15 @@ def test_rows_put_in_in_any_order_give_the_same_bytes(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(), min_size=3, max_size=3), st.sampled_from(sorted(FORMATS)))
+@given(st.lists(st.text(), min_size=3, max_size=3), st.sampled_from(INSTRUCTIONS))
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, texts: list[str], format: str) -> None:
     folder = tmp_path_factory.mktemp("text")
     conn = make_db(folder / "t.db", [Row("r", "x", "s4", "done")])
     conn.execute("UPDATE instructions SET instruction = ?, input = ?, output = ?", texts)
     export(conn, folder / "out", format, tasks=["infill"])
     (row,) = _read(folder / "out", format, "train")
-    if format == "alpaca":
-        assert [row["instruction"], row["input"], row["output"]] == texts
-    else:
-        asked = f"{texts[0]}\n\n{texts[1]}" if texts[1] else texts[0]
-        assert [m["content"] for m in row["messages"]] == [asked, texts[2]]  # type: ignore[index]
+    shape, asked = SHAPES[format]
+    assert asked(row) == shape(*texts)
     conn.close()
 
 
@@ -151,17 +163,17 @@ def test_an_undecided_commit_is_exported_though_it_has_no_function(tmp_path: Pat
 
 
 def test_tasks_and_split_choose_what_is_written(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[int] = []
     made = export(
         _db(tmp_path / "t.db"),
         tmp_path / "out",
         "alpaca",
         ["infill", "refine"],
         "train",
-        lambda done, total: seen.append((done, total)),
+        progress=seen.append,
     )
     assert made.counts == {"train": {"infill": 2, "refine": 2}}
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [1, 2, 3, 4]
     order = [(r["repo"], r["commit"], r["task"]) for r in _read(tmp_path / "out", "alpaca", "train")]
     assert order == sorted(order)
 
@@ -170,15 +182,16 @@ def test_an_earlier_export_is_replaced_whole(tmp_path: Path) -> None:
     conn = _db(tmp_path / "t.db")
     export(conn, tmp_path / "out", "alpaca")
     (tmp_path / "out" / "train.json.part").write_text("left by a killed export")
+    export(conn, tmp_path / "out", "sven")
     export(conn, tmp_path / "out", "messages", split="bench")
-    assert set(_bytes(tmp_path / "out")) == {"bench.jsonl", "manifest.json", "README.md"}
+    assert {path.name for path in (tmp_path / "out").rglob("*")} == {"bench.jsonl", "manifest.json", "README.md"}
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "README.md", "train.json", "manifest.json", "sub"])
+@pytest.mark.parametrize("name", ["notes.txt", "README.md", "train.json", "manifest.json", "sub", "train", "data"])
 def test_a_folder_with_other_things_is_left_as_it_is(tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    if name == "sub":
+    if name in ("sub", "train", "data"):
         (out / name).mkdir()
     else:
         (out / name).write_text('{"files": ["train.json"]}')
@@ -203,7 +216,9 @@ def test_a_manifest_cannot_claim_files_that_no_export_writes(tmp_path: Path) -> 
     [
         ({"format": "csv"}, "format 'csv'"),
         ({"format": "alpaca", "tasks": ["sing"]}, "task 'sing'"),
-        ({"format": "alpaca", "split": "test"}, "split 'test'"),
+        ({"format": "alpaca", "split": "dev"}, "split 'dev'"),
+        ({"format": "alpaca", "split_by": "luck"}, "way to split 'luck'"),
+        ({"format": "sven", "tasks": ["infill"]}, "sven has no tasks"),
     ],
 )
 def test_what_does_not_exist_is_named_before_anything_is_written(
@@ -224,7 +239,7 @@ def test_an_export_sees_one_state_of_the_database_while_workers_write(tmp_path: 
     writer = make_db(tmp_path / "t.db", SAMPLES)
     reader = sqlite3.connect(f"{(tmp_path / 't.db').as_uri()}?mode=ro", uri=True)
 
-    def disturb(done: int, total: int) -> None:
+    def disturb(done: int) -> None:
         if done == 1:
             writer.execute("DELETE FROM instructions")
 
@@ -232,6 +247,64 @@ def test_an_export_sees_one_state_of_the_database_while_workers_write(tmp_path: 
     assert sum(file.n_rows for file in made.files.values()) == 18
     assert writer.execute("SELECT count(*) FROM instructions").fetchone() == (0,)
     assert not reader.in_transaction
+
+
+def test_the_front_matter_names_the_files_of_every_split(tmp_path: Path) -> None:
+    for format in ("parquet", "messages", "detection"):
+        made = export(_db(tmp_path / f"{format}.db"), tmp_path / format, format, split_by="date")
+        _, matter, _ = (tmp_path / format / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+        (config,) = yaml.safe_load(matter)["configs"]
+        stated = {one["split"]: one["path"] for one in config["data_files"]}
+        files = {file.split: [name] for name, file in made.files.items()}
+        assert stated == {{"val": "validation"}.get(split, split): names for split, names in files.items()}
+
+
+def test_parquet_columns_have_types(tmp_path: Path) -> None:
+    export(_db(tmp_path / "t.db"), tmp_path / "out", "parquet")
+    file = tmp_path / "out" / "data" / "train-00000-of-00001.parquet"
+    types = {field.name: str(field.type) for field in read_schema(file)}
+    assert types["cve"].startswith("list<") and types["date"] == "date32[day]"
+    assert types["messages"].startswith("list<") and "struct<role: string, content: string>" in types["messages"]
+    (first, *_) = _read(tmp_path / "out", "parquet", "train")
+    assert first["cve"] == ["CVE-2023-0001", "CVE-2023-0002", "CVE-2023-0003"]
+    assert first["date"] == datetime.date(2020, 9, 13)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(TrustmineError, match="need the package pyarrow") as raised:
+        export(_db(tmp_path / "t.db"), tmp_path / "out", "parquet")
+    assert "trustmine[parquet]" in raised.value.hint
+
+
+def test_the_card_says_what_made_the_rows_and_under_which_licence(tmp_path: Path) -> None:
+    conn = make_db(tmp_path / "t.db", SAMPLES)
+    conn.execute("UPDATE repos SET name = 'a|b<script>`' WHERE name = 'zlib'")
+    conn.execute("DELETE FROM licences WHERE commit_id = 3")
+    conn.execute("UPDATE llm_calls SET sampling = '{\"seed\":7}' WHERE stage = 's3_2'")
+    made = export(conn, tmp_path / "out", "messages")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| acme/curl | curl | 1 |\n| acme/curl | unknown | 1 |" in card
+    assert "a\\|b&lt;script&gt;'" in card and "<script>" not in card
+    assert 'Sampling at s3_2: `{"seed": 7}`' in card and made.sampling["s3_2"] == [{"seed": 7}]
+    assert "| s0_1 | 7 |" in card and "1 not_c |" in card and made.funnel["s4"]["passed"] == 3
+    assert f"`{made.files['train.jsonl'].sha256}`" in card
+    assert made.packages["tree-sitter"] in card
+    assert made.stats["year"] == {"2020": {"train": 12, "bench": 6}}
+    assert {row["licence"] for row in _read(tmp_path / "out", "messages", "train")} == {"curl", "unknown"}
+
+
+def test_pictures_are_drawn_and_go_with_the_export(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db")
+    export(conn, tmp_path / "out", "sven", pictures=True)
+    drawn = {name for name in _bytes(tmp_path / "out") if name.endswith(".png")}
+    assert drawn == {"plots/cwe.png", "plots/year.png", "plots/project.png", "plots/length.png"}
+    assert all(f"]({name})" in (tmp_path / "out" / "README.md").read_text() for name in drawn)
+    export(conn, tmp_path / "out", "sven")
+    assert not (tmp_path / "out" / "plots").exists()
 
 
 def test_memory_stays_flat_however_much_is_written(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from refine_helpers import MemoryFacts, a_commit, context, git
 from trustmine import patches, text
 from trustmine.config import PROFILES
 from trustmine.gitrepo import GitRepo
-from trustmine.records import Advance, Diff, FunctionPair, Identifier, Label, PreImage, Reject
+from trustmine.records import Advance, Diff, FunctionPair, Identifier, Label, Licence, PreImage, Reject
 from trustmine.stages import s1_1_refine
 
 HEAD_ = "/* about f */\nint\nf(char *p)\n{\n"
@@ -51,9 +51,10 @@ def reason(outcome: Any) -> str:
 def test_a_fix_in_one_function_gives_it_before_and_after(tmp_path: Path) -> None:
     outcome = run(tmp_path, OTHER + FUNCTION + OTHER, OTHER + FUNCTION.replace("n = 4", "n = 8;\n  int m") + OTHER)
     assert isinstance(outcome, Advance)
-    image, function = outcome.facts
+    image, function, licence = outcome.facts
     assert isinstance(image, PreImage)
     assert isinstance(function, FunctionPair)
+    assert licence == Licence("unknown", None, None)
     assert zlib.decompress(image.content).decode() == OTHER + FUNCTION + OTHER
     assert (function.name, function.split, function.encoding) == ("f", "train", "utf-8")
     assert (function.pre_first_line, function.pre_last_line) == (7, 16)
@@ -249,3 +250,57 @@ def test_files_that_do_not_count_are_no_part_of_the_fix(tmp_path: Path) -> None:
     outcome = s1_1_refine.run(a_commit(sha), context(facts, repo, **wide))
     assert isinstance(outcome, Advance)
     assert outcome.facts[1].path == "x.c"
+
+
+LICENCES = {
+    "Zlib": """Copyright (c) 2020 A. Hacker
+
+This software is provided 'as-is', without any express or implied warranty. In no event will the authors be held liable
+for any damages arising from the use of this software.
+
+Permission is granted to anyone to use this software for any purpose, including commercial applications, and to alter it
+and redistribute it freely, subject to the following restrictions:
+
+1. The origin of this software must not be misrepresented; you must not claim that you wrote the original software. If
+you use this software in a product, an acknowledgment in the product documentation would be appreciated but is not
+required.
+2. Altered source versions must be plainly marked as such, and must not be misrepresented as being the original
+software.
+3. This notice may not be removed or altered from any source distribution.
+""",
+    "ISC": """Copyright (c) 2020 A. Hacker
+
+Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted,
+provided that the above copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE INCLUDING ALL
+IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT,
+INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF
+THIS SOFTWARE.
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("head", "files", "expected"),
+    [
+        (
+            "/* SPDX-License-Identifier: gpl-2.0-only OR mit */\n",
+            {"COPYING": ""},
+            ("GPL-2.0-only OR MIT", "file", "x.c"),
+        ),
+        ("// SPDX-License-Identifier: Our-Own\n", {}, ("unknown", "file", "x.c")),
+        ("", {"LICENSE.txt": "Zlib", "notes": "MIT"}, ("Zlib", "repository", "LICENSE.txt")),
+        ("", {"LICENSE": "Zlib", "COPYING": "Zlib"}, ("Zlib", "repository", "COPYING")),
+        ("", {"LICENSE": "Zlib", "COPYING": "ISC"}, ("unknown", "repository", "COPYING")),
+        ("", {"LICENSE": "do what you like"}, ("unknown", "repository", "LICENSE")),
+    ],
+)
+def test_the_licence_is_what_the_file_or_the_repository_says(
+    tmp_path: Path, head: str, files: dict[str, str], expected: tuple[str, str, str]
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(LICENCES.get(content, content))
+    outcome = run(tmp_path, head + FUNCTION, head + FUNCTION.replace("n = 4", "n = 8"))
+    assert outcome.facts[2] == Licence(*expected)

@@ -8,6 +8,7 @@ number of parser steps.
 from trustmine.cparse.functions import Function, Outline, function_at, functions, outline
 from trustmine.cparse.lexis import code_lines, strip_comments_and_space, widen
 from trustmine.cparse.names import Name, names
+from trustmine.cparse.signature import parameters
 from trustmine.cparse.statements import neighbours, statement_ranges
 from trustmine.cparse.symbols import PARSER, FileSymbols, Symbol, file_symbols, grammar, includes, symbols
 from trustmine.lines import LineRange
@@ -29,6 +30,7 @@ __all__ = [
     "names",
     "neighbours",
     "outline",
+    "parameters",
     "statement_ranges",
     "strip_comments_and_space",
     "symbols",

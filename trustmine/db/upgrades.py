@@ -22,6 +22,12 @@ _TO_2: tuple[str, ...] = (
         n_completion INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
     "ALTER TABLE commits ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE licences (
+        commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
+        spdx      TEXT NOT NULL,
+        source    TEXT CHECK (source IN ('file', 'repository')),
+        path      TEXT
+    ) STRICT""",
 )
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}

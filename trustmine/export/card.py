@@ -1,62 +1,99 @@
-"""README.md of an export: the dataset card."""
+"""README.md of an export: the dataset card, with the front matter that Hugging Face reads."""
 
+import html
+import json
+from types import ModuleType
+from typing import Any
+
+from trustmine import samples
 from trustmine.export.manifest import FILE_NAME, Manifest
 
 CARD_NAME = "README.md"
 
-_COLUMNS = {
-    "alpaca": {
-        "instruction": "what to do",
-        "input": "what is given: code, context, an explanation",
-        "output": "what the model shall answer",
-    },
-    "messages": {"messages": "a chat of two turns: `user` (instruction, empty line, input) and `assistant` (output)"},
-}
 _PROVENANCE = {
     "id": "`repo/commit/task/number`, unique",
     "task": "locate, locate_explain, infill, refine, calibrate or abstain",
-    "split": "`bench`: commits from the cutoff date on that have a CVE; `train`: everything before",
+    "split": "the side it is on",
     "repo": "the repository",
     "commit": "full SHA of the commit that the example was made from",
+    "date": "of the commit, UTC",
     "path": "file after the fix",
     "function": "name of the changed function",
-    "cve": "CVE identifiers separated by a space, from the message and from lists of known fixes",
-    "cwe": "CWE identifiers, likewise",
+    "cve": "CVE identifiers, from the message and from lists of known fixes",
+    "cwe": "CWE identifiers, of the first source that names any",
+    "cwe_source": "`label` (a list of known fixes), else `message`, else `model`",
     "cwe_by_model": "CWE identifiers that the model named",
+    "licence": "SPDX expression of the file's licence at the commit, or `unknown`",
     "label_source": "who says it is a fix: `model`, or a list of known fixes",
     "made_by": f"key in `{FILE_NAME}`: the recipe (code version, settings, prompts, model) of every stage",
     "requests": "`stage:request_hash` of the model's answers behind the example; `llm_calls` of the database has them",
     "meta": "JSON text with the facts behind the answer: spans, confidence, reason, ...",
 }
+_ABOUT = {
+    "instructions": "turned into instructions to locate, explain and mend it, to judge a change, and to decline where "
+    "nothing can be known",
+    "preferences": "turned into questions with better and worse answers: to locate and mend it, to judge a change, and "
+    "to decline where nothing can be known",
+    "gaps": "as functions with a gap to fill: TRUST-Bench",
+    "pairs": "as the one function that each of them changes, before and after",
+}
+_SIDES = {
+    None: "`bench`: commits from the cutoff date on that have a CVE; `train`: everything before.",
+    "date": "`bench`: commits from the cutoff date on that have a CVE. Of everything before, the oldest 80 % of the "
+    "commits are `train`, then 10 % `val` and 10 % `test`.",
+    "project": "`bench`: commits from the cutoff date on that have a CVE. Of everything before, each repository is "
+    "whole in `train`, `val` or `test`, in shares near 80, 10 and 10 %.",
+}
+_DROPPED = {
+    "copy_of_an_earlier_commit": "cherry-picks and copies on other branches: the same patch (`git patch-id --stable`), "
+    "or the same function before and after",
+    "function_labelled_both_ways": "the fixed function is what another commit fixes",
+    "function_in_another_split": "shares a function with bench, test or val, which keep theirs in this order",
+    "cve_in_another_split": "shares a CVE with them",
+    "versions_too_different": "pairs whose versions have too little in common to be compared character by character",
+    "holds_mask": "functions that hold something like a mask already",
+    "mask_whole_function": "fixes that leave nothing of the function around them",
+}
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
     """The text of README.md."""
-    tasks = sorted({task for counts in manifest.counts.values() for task in counts})
+    kinds = sorted({kind for counts in manifest.counts.values() for kind in counts})
     splits = list(manifest.counts)
-    columns = {**_COLUMNS[manifest.format], **_PROVENANCE}
-    data_files = ", ".join(f'"{file.split}": "{name}"' for name, file in manifest.files.items())
+    columns = {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "gaps") else _PROVENANCE)}
     lines = [
-        "# Vulnerability instructions from git histories",
+        *_front_matter(manifest, form),
+        "# Vulnerabilities and their fixes from git histories",
         "",
-        f"Written by trustmine {manifest.trustmine} from {_many(len(manifest.repos), 'repository', 'repositories')}: "
-        "commits of C and C++ projects that fix a vulnerability, turned into instructions to locate, explain and "
-        "mend it, to judge a change, and to decline where nothing can be known. The answers rest on code and on what a "
-        "language model said about it; nobody has checked them one by one. The next export into this folder replaces "
-        "all its files.",
+        f"Written by trustmine {manifest.trustmine} from {_many(len(manifest.repos), 'repository', 'repositories')}, "
+        f"format `{manifest.format}`: commits of C and C++ projects that fix a vulnerability, {_ABOUT[form.SOURCE]}. "
+        "The answers rest on code and on what a language model or a list of known fixes said about it; nobody has "
+        "checked them one by one. The next export into this folder replaces all its files.",
         "",
         "## Counts",
         "",
-        f"| task | {' | '.join(splits)} |",
+        f"| {'CWE' if form.SOURCE in ('pairs', 'gaps') else 'task'} | {' | '.join(splits)} |",
         f"|---|{'---:|' * len(splits)}",
-        *(f"| {task} | {' | '.join(str(manifest.counts[s].get(task, 0)) for s in splits)} |" for task in tasks),
+        *(f"| {kind} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
         "",
+        "## Splits",
+        "",
+        _SIDES[manifest.split_by] + " No commit, no function (white space and comments aside) and no CVE is on two "
+        "sides.",
+        "",
+        "Left out:",
+        "",
+        "| n | why | |",
+        "|---:|---|---|",
+        *(f"| {n} | {reason} | {_DROPPED[reason]} |" for reason, n in manifest.dropped.items()),
+        "",
+        *_leakage(manifest),
         "## Loading",
         "",
         "```python",
         "from datasets import load_dataset",
         "",
-        f'data = load_dataset("json", data_files={{{data_files}}})',
+        'data = load_dataset("path/of/this/folder")',
         "```",
         "",
         "## Columns",
@@ -65,19 +102,180 @@ def card(manifest: Manifest) -> str:
         "|---|---|",
         *(f"| {name} | {holds} |" for name, holds in columns.items()),
         "",
-        "Every column but `messages` is a string, empty where nothing is known.",
+        "Text is empty where nothing is known. Outside of Parquet, several identifiers in one text are separated by a "
+        "space.",
         "",
-        "## Origin",
+        *_pictures(manifest, has_pictures),
+        *_made_by(manifest),
+        "## Files",
         "",
-        f"`{FILE_NAME}` has SHA-256 and size of each file, the repositories with the revisions that were read, and the "
-        "recipes, models and prompts that made the rows.",
+        f"`{FILE_NAME}` says the same for programs, has every recipe and the revisions of the "
+        "repositories, and lists the files without rows, too.",
         "",
-        "## Licence",
+        "| file | rows | bytes | SHA-256 |",
+        "|---|---:|---:|---|",
+        *(f"| {name} | {f.n_rows} | {f.size_bytes} | `{f.sha256}` |" for name, f in manifest.files.items() if f.n_rows),
         "",
-        manifest.note,
+        "## Licences",
+        "",
+        manifest.note
+        + " What a file says of itself (`SPDX-License-Identifier`) comes first, then the licence file at the "
+        "top of the repository, both as of the commit; `unknown` means that neither could be understood.",
+        "",
+        "| repository | licence | commits |",
+        "|---|---|---:|",
+        *(
+            f"| {_cell(repo)} | {_cell(spdx)} | {n} |"
+            for repo, by_licence in manifest.licences.items()
+            for spdx, n in by_licence.items()
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+# Pictures, by what they count, with their titles.
+PLOTS = {
+    "cwe": "Rows by CWE",
+    "year": "Rows by year of the commit",
+    "project": "Rows by repository",
+    "length": "Rows by length: up to so many characters",
+}
+
+
+def _pictures(manifest: Manifest, has_pictures: bool) -> list[str]:
+    if not has_pictures:
+        return []
+    return ["## Pictures", "", *(f"![{PLOTS[what]}](plots/{what}.png)" for what in manifest.stats), ""]
+
+
+def _made_by(manifest: Manifest) -> list[str]:
+    """Funnel, stages with their settings and prompts, models, packages."""
+    recipes = sorted(manifest.recipes.items(), key=lambda one: (one[1]["stage"], one[0]))
+    return [
+        "## Funnel",
+        "",
+        "Commits of the database, stage by stage.",
+        "",
+        "| stage | passed | pending | failed | rejected |",
+        "|---|---:|---:|---:|---|",
+        *(
+            f"| {stage} | {n['passed']} | {n['pending']} | {n['failed']} | "
+            + ", ".join(f"{count} {reason}" for reason, count in n["rejected"].items())
+            + " |"
+            for stage, n in manifest.funnel.items()
+        ),
+        "",
+        "## What made it",
+        "",
+        "| stage | version | model | settings | prompts |",
+        "|---|---:|---|---|---|",
+        *(
+            f"| {recipe['stage']} | {recipe['content'].get('version', '')} | {_model(manifest, recipe)} | "
+            f"{_settings(recipe['content'].get('settings', {}))} | {_prompts(recipe['content'].get('prompts', {}))} |"
+            for _, recipe in recipes
+        ),
+        "",
+        *(f"Sampling at {stage}: `{json.dumps(one)}`" for stage, used in manifest.sampling.items() for one in used),
+        "",
+        "Packages: " + ", ".join(f"{name} {version}" for name, version in manifest.packages.items()) + ".",
+        "",
+    ]
+
+
+def _model(manifest: Manifest, recipe: dict[str, Any]) -> str:
+    model = manifest.models.get(recipe["model"])
+    return "" if model is None else f"{_cell(str(model['name']))} (`{recipe['model'][:12]}`, {_cell(model['engine'])})"
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    """Each with its value; of long lists the number of words."""
+    shown = {
+        name: f"({len(value)} words)" if isinstance(value, list) and len(value) > 8 else json.dumps(value)
+        for name, value in sorted(settings.items())
+    }
+    return "<br>".join(f"{name} = {_cell(value)}" for name, value in shown.items())
+
+
+def _prompts(prompts: dict[str, str]) -> str:
+    return "<br>".join(f"{name} `{hash[:12]}`" for name, hash in sorted(prompts.items()))
+
+
+def _cell(text: str) -> str:
+    """Text of strangers in a table."""
+    return html.escape(samples.one_line(text), quote=False).replace("|", "\\|")
+
+
+_LEAKS = {
+    "commit": "commits",
+    "cve": "CVEs",
+    "function": "functions, character by character",
+    "function_normalised": "functions, white space and comments aside",
+    "near_copy": "functions that are nearly the same",
+}
+
+
+def _leakage(manifest: Manifest) -> list[str]:
+    """What the sides have in common."""
+    found = manifest.leakage
+    if len(found["functions"]) < 2:
+        return []
+    return [
+        "What `trustmine leakage` finds in two splits at once:",
+        "",
+        "| n | what |",
+        "|---:|---|",
+        *(f"| {n} | {_LEAKS[kind]} |" for kind, n in found["counts"].items()),
+        "",
+        f"Nearly the same: at least {found['threshold']} of the runs of five tokens that either has are in both. These "
+        "are mostly one function that was fixed more than once.",
+        "",
+    ]
+
+
+def _front_matter(manifest: Manifest, form: ModuleType) -> list[str]:
+    """YAML. Strings are written as JSON, which is YAML."""
+    n_rows = sum(file.n_rows for file in manifest.files.values())
+    files: dict[str, list[str]] = {}
+    for name, file in manifest.files.items():
+        if file.n_rows:
+            files.setdefault(file.split, []).append(name)
+    return [
+        "---",
+        "pretty_name: Vulnerabilities and their fixes from git histories",
+        "license: other",
+        "task_categories:",
+        f"- {'text-classification' if form.NAME == 'detection' else 'text-generation'}",
+        "tags:",
+        *(f"- {tag}" for tag in ("code", "security", "vulnerability", "c", "cpp", "trustmine")),
+        "size_categories:",
+        f"- {_size(n_rows)}",
+        *_features(form),
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        *(
+            line
+            for split, names in files.items()
+            for line in (f"  - split: {'validation' if split == 'val' else split}", f"    path: {json.dumps(names)}")
+        ),
+        "---",
+        "",
+    ]
+
+
+def _features(form: ModuleType) -> list[str]:
+    """The types of the columns, where the format says them."""
+    if not hasattr(form, "TYPES"):
+        return []
+    typed = [{"name": name, **form.TYPES.get(name, {"dtype": "string"})} for name in form.COLUMNS]
+    return ["dataset_info:", "  features:", *(f"  - {json.dumps(one)}" for one in typed)]
+
+
+def _size(n_rows: int) -> str:
+    """Hugging Face's size categories."""
+    bounds = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+    return next((name for bound, name in bounds if n_rows < bound), "1M<n<10M")
 
 
 def _many(n: int, one: str, more: str) -> str:

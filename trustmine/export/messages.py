@@ -1,20 +1,23 @@
-"""messages: JSON Lines; one chat per line, as chat templates take it.
+"""messages: JSON Lines; one chat per line, as chat templates take it."""
 
-Instruction and input are one turn of the user: templates of several models
-know no system turn.
-"""
+from collections.abc import Iterator
 
+from trustmine.export.files import JsonLines
 from trustmine.export.rows import Example
 
-NAME = "messages"
-FILE_SUFFIX = ".jsonl"
-BEFORE, BETWEEN, AFTER = "", "\n", "\n"
+NAME, SOURCE = "messages", "instructions"
+COLUMNS = {"messages": "a chat of two turns: `user` (instruction, empty line, input) and `assistant` (output)"}
+open_file = JsonLines
 
 
-def row(example: Example) -> dict[str, object]:
-    """The object that stands for one example."""
-    asked = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
-    return {
-        "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": example.output}],
-        **example.provenance(),
-    }
+def place(example: Example) -> str:
+    return f"{example.split}.jsonl"
+
+
+def rows(example: Example) -> Iterator[dict[str, object]]:
+    yield {"messages": chat(example), **example.provenance()}
+
+
+def chat(example: Example) -> list[dict[str, str]]:
+    """The two turns."""
+    return [{"role": "user", "content": example.asked}, {"role": "assistant", "content": example.output}]

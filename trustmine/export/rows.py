@@ -1,40 +1,30 @@
-"""Reads the instructions, each with all that leads back to where it came from.
+"""Reads what is exported: instructions of s4, and function pairs of s1_1.
 
 In the order of repository name, SHA, task and number, which do not depend on
-when a row was made: the indexes give that order, so nothing is sorted.
+when a row was made: the indexes give that order, so nothing is sorted. Which
+commits are left out, and which side the others are on, is the plan's word
+(splits.py).
 """
 
-import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
+from trustmine.export.provenance import COLUMNS, Provenance, cursor, provenance, web_address
+from trustmine.export.splits import Plan
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where the instructions of one commit come from.
+_CWE = re.compile(r"CWE-([0-9]{1,6})", re.ASCII)
 
-    All strings, never null: loaders that guess a column's type from the first
-    rows guess right.
-    """
-
-    repo: str
-    commit: str  # full SHA
-    path: str  # file after the fix; '' if the commit did not get as far as a function
-    function: str
-    cve: str  # separated by a space; '' if none is known
-    cwe: str  # from the message or a list of known fixes
-    cwe_by_model: str
-    label_source: str  # 'model', or the list that says it is a fix
-    made_by: str  # key in the manifest: the recipe of every stage
-    requests: str  # 'stage:request_hash' of the answers behind the row, separated by a space
+Recipes = dict[str, dict[str, str]]  # what `made_by` stands for: stage -> recipe hash
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One instruction, as formats get it."""
 
+    commit_id: int
     task: str
     example_no: int
     split: str
@@ -44,113 +34,140 @@ class Example:
     meta: str  # JSON, as stored
     source: Provenance
 
+    @property
+    def kind(self) -> str:
+        """What it is counted under."""
+        return self.task
+
+    @property
+    def n_chars(self) -> int:
+        """How long it is: question and answer."""
+        return len(self.asked) + len(self.output)
+
+    @property
+    def key(self) -> str:
+        return f"{self.source.repo}/{self.source.commit}/{self.task}/{self.example_no}"
+
+    @property
+    def asked(self) -> str:
+        """Instruction and input as one turn: templates of several models know no system turn."""
+        return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
     def provenance(self) -> dict[str, str]:
         """The columns that every format adds to its own."""
-        source = {f.name: getattr(self.source, f.name) for f in fields(Provenance)}
-        key = f"{self.source.repo}/{self.source.commit}/{self.task}/{self.example_no}"
-        return {"id": key, "task": self.task, "split": self.split, **source, "meta": self.meta}
+        return {"id": self.key, "task": self.task, "split": self.split, **asdict(self.source), "meta": self.meta}
+
+    @staticmethod
+    def columns() -> tuple[str, ...]:
+        """Their names."""
+        return ("id", "task", "split", *COLUMNS, "meta")
 
 
-def _where(tasks: Sequence[str], split: str | None) -> tuple[str, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The function that a fix changes, before and after: of a row with verdict yes that passed s1_1."""
+
+    commit_id: int
+    number: int  # from 0, in the order of the export
+    split: str
+    source: Provenance
+    project_url: str  # https://host/owner/name; '' if the repository was not cloned from anywhere
+    parent: str  # full SHA of the first parent
+    message: str
+    old_path: str
+    pre_oid: str  # git blob of the whole file
+    post_oid: str
+    before: str
+    after: str
+    deleted: tuple[int, ...]  # lines of `before` from 1
+    added: tuple[int, ...]  # lines of `after`
+    is_new_before: bool  # no earlier commit of the export has the same function, white space and comments aside
+    is_new_after: bool
+
+    @property
+    def kind(self) -> str:
+        """What it is counted under."""
+        return self.vul_type
+
+    @property
+    def n_chars(self) -> int:
+        """How long it is: the function before the fix."""
+        return len(self.before)
+
+    @property
+    def cwe(self) -> str:
+        """The first of its CWEs: 'CWE-787'; '' if none is known."""
+        return self.source.cwe.split(" ")[0]
+
+    @property
+    def vul_type(self) -> str:
+        """The same as SVEN writes it: 'cwe-787', three digits at least; 'cwe-unknown'."""
+        number = _CWE.fullmatch(self.cwe)
+        return f"cwe-{int(number[1]):03}" if number else "cwe-unknown"
+
+
+def _where(tasks: Sequence[str]) -> tuple[str, list[str]]:
     """A condition on instructions AS i, with its values."""
-    clauses, values = ["1"], list(tasks)
-    if tasks:
-        clauses.append(f"i.task IN ({', '.join('?' * len(tasks))})")
-    if split is not None:
-        clauses.append("i.split = ?")
-        values.append(split)
-    return " AND ".join(clauses), values
+    return (f"i.task IN ({', '.join('?' * len(tasks))})", list(tasks)) if tasks else ("1", [])
 
 
-def count(conn: sqlite3.Connection, tasks: Sequence[str], split: str | None) -> int:
-    """How many examples there are."""
-    where, values = _where(tasks, split)
-    (n,) = _cursor(conn).execute(f"SELECT count(*) FROM instructions AS i WHERE {where}", values).fetchone()
-    return int(n)
+def has_examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan) -> bool:
+    """Whether there is any."""
+    where, values = _where(tasks)
+    found = cursor(conn).execute(f"SELECT DISTINCT i.commit_id FROM instructions AS i WHERE {where}", values)
+    return any(commit_id in plan.split for (commit_id,) in found)
 
 
-def examples(
-    conn: sqlite3.Connection, tasks: Sequence[str], split: str | None, recipes: dict[str, dict[str, str]]
-) -> Iterator[Example]:
-    """The examples in their order; fills `recipes` with what `made_by` stands for: stage -> recipe hash."""
-    where, values = _where(tasks, split)
+def examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan, recipes: Recipes) -> Iterator[Example]:
+    """The examples in their order; fills `recipes`."""
+    where, values = _where(tasks)
     # CROSS JOIN keeps SQLite to this nesting, whose indexes give the order.
-    found = _cursor(conn).execute(
-        f"""SELECT c.id, r.name, c.sha, i.task, i.example_no, i.split, i.instruction, i.input, i.output, i.meta
+    found = cursor(conn).execute(
+        f"""SELECT c.id, r.name, c.sha, i.task, i.example_no, i.instruction, i.input, i.output, i.meta
             FROM repos AS r CROSS JOIN commits AS c ON c.repo_id = r.id
             CROSS JOIN instructions AS i ON i.commit_id = c.id
             WHERE {where} ORDER BY r.name, c.sha, i.task, i.example_no""",
         values,
     )
     present, source = None, None
-    for commit_id, repo, sha, task, example_no, part, instruction, given, output, meta in found:
+    for commit_id, repo, sha, task, example_no, instruction, given, output, meta in found:
+        if commit_id not in plan.split:
+            continue
         if source is None or commit_id != present:
-            present, source = commit_id, _provenance(conn, commit_id, repo, sha, recipes)
-        yield Example(task, example_no, part, instruction, given, output, meta, source)
+            present, source = commit_id, provenance(conn, commit_id, repo, sha, recipes)
+        yield Example(commit_id, task, example_no, plan.split[commit_id], instruction, given, output, meta, source)
 
 
-def _provenance(
-    conn: sqlite3.Connection, commit_id: int, repo: str, sha: str, recipes: dict[str, dict[str, str]]
-) -> Provenance:
-    def column(sql: str) -> list[str]:
-        return [value for (value,) in _cursor(conn).execute(sql, {"id": commit_id})]
-
-    path, function = (
-        _cursor(conn).execute("SELECT path, name FROM functions WHERE commit_id = ?", (commit_id,)).fetchone()
-    ) or ("", "")
-    steps = dict(
-        _cursor(conn).execute(
-            """SELECT steps.stage, recipes.hash FROM steps JOIN recipes ON recipes.id = recipe_id
-               JOIN stages ON stages.stage = steps.stage WHERE commit_id = ? ORDER BY place""",
-            (commit_id,),
+def pairs(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pair]:
+    """The function pairs in their order; fills `recipes`."""
+    found = cursor(conn).execute(
+        """SELECT c.id, r.name, c.sha, r.url, c.parents, m.message, f.old_path, f.pre_oid, f.post_oid,
+                  f.pre_text, f.post_text, f.deleted_lines, f.added_lines
+           FROM repos AS r CROSS JOIN commits AS c ON c.repo_id = r.id
+           CROSS JOIN functions AS f ON f.commit_id = c.id CROSS JOIN messages AS m ON m.commit_id = c.id
+           ORDER BY r.name, c.sha"""
+    )
+    number = 0
+    for commit_id, repo, sha, url, parents, message, old_path, pre_oid, post_oid, pre, post, deleted, added in found:
+        if commit_id not in plan.split:
+            continue
+        address = web_address(url)
+        yield Pair(
+            commit_id=commit_id,
+            number=number,
+            split=plan.split[commit_id],
+            source=provenance(conn, commit_id, repo, sha, recipes),
+            project_url=f"https://{address}" if address else "",
+            parent=parents.split(" ")[0],
+            message=message,
+            old_path=old_path,
+            pre_oid=pre_oid,
+            post_oid=post_oid,
+            before=pre,
+            after=post,
+            deleted=tuple(json.loads(deleted)),
+            added=tuple(json.loads(added)),
+            is_new_before=(commit_id, "before") in plan.first,
+            is_new_after=(commit_id, "after") in plan.first,
         )
-    )
-    made_by = hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()[:16]
-    recipes[made_by] = steps
-    return Provenance(
-        repo=repo,
-        commit=sha,
-        path=path,
-        function=function,
-        cve=" ".join(
-            column(
-                """SELECT value FROM identifiers WHERE commit_id = :id AND kind = 'CVE' UNION
-                   SELECT identifier FROM labels
-                   WHERE commit_id = :id AND label = 'yes' AND identifier LIKE 'CVE-%' ORDER BY 1"""
-            )
-        ),
-        cwe=" ".join(
-            column(
-                """SELECT value FROM identifiers WHERE commit_id = :id AND kind = 'CWE' UNION
-                   SELECT cwe FROM labels WHERE commit_id = :id AND label = 'yes' AND cwe IS NOT NULL ORDER BY 1"""
-            )
-        ),
-        cwe_by_model=" ".join(
-            column("SELECT DISTINCT cwe FROM explanations WHERE commit_id = :id AND cwe IS NOT NULL ORDER BY 1")
-        ),
-        label_source=" ".join(column("SELECT source FROM verdicts WHERE commit_id = :id")),
-        made_by=made_by,
-        # The facts name their answers. Elements and rationales do not: theirs are
-        # the calls with the model and a prompt of the recipe that made the row.
-        requests=" ".join(
-            column(
-                """WITH used (stage, hash) AS (
-                     SELECT 's0_3', request_hash FROM verdicts WHERE commit_id = :id AND request_hash IS NOT NULL
-                     UNION SELECT 's1_2', request_hash FROM masked_functions WHERE commit_id = :id
-                     UNION SELECT 's3_1', request_hash FROM segments WHERE commit_id = :id
-                     UNION SELECT 's3_2', request_hash FROM explanations WHERE commit_id = :id
-                     UNION SELECT l.stage, l.request_hash FROM llm_calls AS l
-                       JOIN steps AS s ON s.commit_id = l.commit_id AND s.stage = l.stage
-                       JOIN recipes AS p ON p.id = s.recipe_id AND p.model_id = l.model_id
-                       WHERE l.commit_id = :id AND l.stage IN ('s0_3', 's2_1') AND instr(p.content, l.prompt_hash) > 0)
-                   SELECT stage || ':' || hash FROM used ORDER BY 1"""
-            )
-        ),
-    )
-
-
-def _cursor(conn: sqlite3.Connection) -> sqlite3.Cursor:
-    """A cursor that gives tuples, whatever the connection's owner likes."""
-    cursor = conn.cursor()
-    cursor.row_factory = None
-    return cursor
+        number += 1

@@ -12,23 +12,36 @@ only_additions; a file deleted, a binary file or a submodule is
 not_in_function; a pure rename or change of mode is noop.
 
 That pre-image plus patch is the post-image is checked by git's hash for every
-row that gets as far as its blob; if not, the row fails.
+row that gets as far as its blob; if not, the row fails. The licence of a row
+that passes is read from the file, else from the commit's tree.
 """
 
 import datetime
 import zlib
 from collections.abc import Iterable, Sequence
 
-from trustmine import counted, fixes, patches, text, tokens
+from trustmine import counted, fixes, licences, patches, text, tokens
 from trustmine.changed_function import MULTI_FUNCTION, NOT_IN_FUNCTION, UNPARSED, function_pair
 from trustmine.cparse import Function, outline, strip_comments_and_space
+from trustmine.gitrepo import GitRepo
 from trustmine.lines import LineRange, cut_lines, split_lines
 from trustmine.patches import FilePatch, Hunk
-from trustmine.records import Advance, Commit, Diff, DiffFile, FunctionPair, Identifier, Outcome, PreImage, Reject
+from trustmine.records import (
+    Advance,
+    Commit,
+    Diff,
+    DiffFile,
+    FunctionPair,
+    Identifier,
+    Licence,
+    Outcome,
+    PreImage,
+    Reject,
+)
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s1_1", "s0_3"
-VERSION = 1
+VERSION = 2
 KIND = "parser"
 SETTINGS = ("max_function_tokens", "cutoff", "fix_scope", "only_additions", "headers", *counted.SETTINGS)
 PROMPTS: tuple[str, ...] = ()
@@ -124,7 +137,19 @@ def run(commit: Commit, ctx: Context) -> Outcome:
         fix_lines=tuple(sorted(fix_lines)),
         n_tokens=n_tokens,
     )
-    return Advance((PreImage(file.old_oid, len(pre), zlib.compress(pre, _ZLIB_LEVEL)), function))
+    image = PreImage(file.old_oid, len(pre), zlib.compress(pre, _ZLIB_LEVEL))
+    return Advance((image, function, _licence(commit, repo, pre, file.old_path)))
+
+
+def _licence(commit: Commit, repo: GitRepo, pre: bytes, path: str) -> Licence:
+    own = licences.of_file(pre)
+    if own is not None:
+        return Licence(own, "file", path)
+    top = repo.top_files(commit.sha)
+    names = licences.licence_files(top)
+    if not names:
+        return Licence(licences.UNKNOWN, None, None)
+    return Licence(licences.of_texts(repo.blob(top[name]) for name in names), "repository", text.decode(names[0])[0])
 
 
 def _split(commit: Commit, ctx: Context) -> str | None:

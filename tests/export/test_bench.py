@@ -1,0 +1,99 @@
+"""TRUST-Bench: gaps whose filling gives the fixed function, with context that gives nothing away."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from web_helpers import Row, make_db
+
+from trustmine import masking, score
+from trustmine.errors import TrustmineError
+from trustmine.export import export
+from trustmine.export.bench import by_fix
+from trustmine.export.splits import LeftOut
+
+TWICE = "int f(void)\n{\n  a();\n  b();\n  a();\n  b();\n}\n"
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> sqlite3.Connection:
+    """Three fixes from the cutoff on, which got to s4, s1_1 and s1_1, and one before it."""
+    rows = [Row("r", "whole", "s4", "done", split="bench"), Row("r", "old", "s4", "done")]
+    conn = make_db(tmp_path / "t.db", [*rows, *(Row("r", name, "s1_1", split="bench") for name in ("one", "two"))])
+    put = conn.execute
+    put("INSERT INTO elements VALUES (1, 'better', 'function', 'both', 0, 1, 1, 'parser', 'b.c', 5, 6, 'x', NULL)")
+    put(
+        "INSERT INTO elements VALUES (1, 'MAX', 'macro', 'both', 1, 1, 1, 'parser', 'b.h', 9, 9, '#define MAX 8', NULL)"
+    )
+    put("INSERT INTO context_items VALUES (1, 'better', 2, 1, NULL, 1, 1), (1, 'MAX', 3, 1, NULL, 7, 1)")
+    return conn
+
+
+def _rows(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in map(json.loads, (folder / "bench.jsonl").read_text().splitlines())}
+
+
+def test_a_gap_filled_with_the_fix_is_the_fixed_function(conn: sqlite3.Connection, tmp_path: Path) -> None:
+    made = export(conn, tmp_path / "out", "bench")
+    rows = _rows(tmp_path / "out")
+    assert len(rows) == 3 == sum(made.counts["bench"].values())
+    stored = conn.execute("SELECT 'r/' || sha, pre_text, post_text FROM functions JOIN commits ON id = commit_id")
+    for id, before, after in stored:
+        if id in rows:
+            assert masking.unmask(rows[id]["masked_function"], [rows[id]["fixed"]]) == after
+            assert masking.unmask(rows[id]["masked_function"], [rows[id]["vulnerable"]]) == before
+            assert (rows[id]["cwe"], rows[id]["cwe_class"]) == (["CWE-787"], "CWE-664")
+            assert rows[id]["cve"][0] == "CVE-2024-0001" and rows[id]["licence"] == "curl"
+    assert sorted(row["masked_by"] for row in rows.values()) == ["fix", "fix", "model"]
+
+
+def test_context_is_sorted_by_kind_and_says_where_it_is_cut(conn: sqlite3.Connection, tmp_path: Path) -> None:
+    export(conn, tmp_path / "out", "bench")
+    (context,) = (row["context"] for row in _rows(tmp_path / "out").values() if row["masked_by"] == "model")
+    assert [item["name"] for item in context["callees"]] == ["bad"], "what only the fix uses would give it away"
+    assert context["macros"] == [
+        {"name": "MAX", "path": "b.h", "first_line": 9, "last_line": 9, "definition": "#define", "is_cut": True}
+    ]
+    assert (context["types"], context["globals"]) == ([], [])
+
+
+def test_its_answers_can_be_scored(conn: sqlite3.Connection, tmp_path: Path) -> None:
+    export(conn, tmp_path / "out", "bench")
+    rows = _rows(tmp_path / "out").values()
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"id": row["id"], "answer": row["fixed"]}) + "\n" for row in rows))
+    total = score.score(tmp_path / "out" / "bench.jsonl", answers).total
+    assert (total.coverage, total.exact, total.right, total.parses) == (1, 1, 1, 1)
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
+def test_the_gap_of_a_fix_is_what_it_changes(old: list[str], new: list[str]) -> None:
+    assume(old != new)
+    before, after = (
+        f"int f(void)\n{{\n{''.join(f'  {word}();' + chr(10) for word in words)}}}\n" for words in (old, new)
+    )
+    masked, vulnerable, fixed = by_fix(before, after)
+    assert masking.unmask(masked, [vulnerable]) == before
+    assert masking.unmask(masked, [fixed]) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (TWICE, TWICE.replace("int f(void)", "long f(int a)"), "mask_whole_function"),
+        (TWICE, TWICE.replace("a();", "<MASK_1>"), "holds_mask"),
+    ],
+)
+def test_some_fixes_leave_no_gap(before: str, after: str, reason: str) -> None:
+    with pytest.raises(LeftOut, match=reason):
+        by_fix(before, after)
+
+
+@pytest.mark.parametrize("arguments", [{"split": "train"}, {"split_by": "date"}, {"tasks": ["infill"]}])
+def test_the_benchmark_is_not_split(conn: sqlite3.Connection, tmp_path: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(TrustmineError, match="The format bench"):
+        export(conn, tmp_path / "out", "bench", **arguments)

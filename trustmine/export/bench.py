@@ -1,0 +1,170 @@
+"""bench: JSON Lines, TRUST-Bench: a fix from the cutoff on that has a CVE, as a gap to fill.
+
+What is masked is what the model named as risky, where the row passed s2_0;
+else what the fix changes: the lines between those that both versions begin
+and end with. The gap is in the fixed function, so what belongs there is the
+fixed code. Context is what s2_2 kept and the vulnerable code uses; what only
+the fix uses would give it away.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from trustmine import cwe, masking
+from trustmine.export.files import JsonLines
+from trustmine.export.provenance import Provenance, cursor
+from trustmine.export.rows import Pair, Recipes, pairs
+from trustmine.export.splits import LeftOut, Plan
+from trustmine.lines import LineRange, split_lines
+
+NAME, SOURCE = "bench", "gaps"
+COLUMNS = {
+    "id": "`repo/commit`, unique; what answers are about",
+    "repo": "the repository",
+    "commit": "full SHA of the fix",
+    "date": "of the commit",
+    "cve": "list of CVE identifiers",
+    "cwe": "list of CWE identifiers",
+    "cwe_source": "who names them: `label` (a list of known fixes), else `message`, else `model`; empty if nobody",
+    "cwe_class": "pillar of CWE's research view that the first of them belongs to",
+    "cwe_class_name": "its name",
+    "path": "file after the fix",
+    "function": "name of the function",
+    "masked_function": "the fixed function with `<MASK_1>` on a line of its own",
+    "masked_by": "`model` (the block that it named as risky) or `fix` (the lines that the fix changes)",
+    "context": "`callees`, `macros`, `types`, `globals`: name, path, first_line, last_line, definition, is_cut of each",
+    "vulnerable": "what stood in place of the mask before the fix",
+    "fixed": "what stands there after it",
+    "licence": "SPDX expression of the file's licence at the commit, or `unknown`",
+    "label_source": "who says it is a fix: `model`, or a list of known fixes",
+    "made_by": "key in the manifest",
+}
+# Lists of the context, by the kinds of elements in them; members are part of a type.
+LISTS = {
+    "callees": ("function",),
+    "macros": ("macro", "constant"),
+    "types": ("struct", "union", "enum", "typedef"),
+    "globals": ("variable", "pointer variable"),
+}
+_ITEM = (("name", "string"), ("path", "string"), ("first_line", "int64"), ("last_line", "int64"))
+_ITEMS = [{"name": name, "dtype": dtype} for name, dtype in (*_ITEM, ("definition", "string"), ("is_cut", "bool"))]
+TYPES = {
+    "cve": {"list": "string"},
+    "cwe": {"list": "string"},
+    "context": {"struct": [{"name": name, "list": _ITEMS} for name in LISTS]},
+}
+open_file = JsonLines
+
+# Why a fix is left out.
+HOLDS_MASK = "holds_mask"
+WHOLE = "mask_whole_function"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A pair with what the database knows of its gap and its context."""
+
+    pair: Pair
+    by_model: tuple[str, str, str] | None  # masked function, vulnerable, fixed
+    context: dict[str, list[dict[str, object]]]
+
+    @property
+    def split(self) -> str:
+        return self.pair.split
+
+    @property
+    def n_chars(self) -> int:
+        return self.pair.n_chars
+
+    @property
+    def kind(self) -> str:
+        return self.pair.kind
+
+    @property
+    def source(self) -> Provenance:
+        return self.pair.source
+
+
+def gaps(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Gap]:
+    """One per fix of the plan, in the order of the export."""
+    for pair in pairs(conn, plan, recipes):
+        found = cursor(conn).execute(
+            """SELECT masked_post, removed, fixed FROM merged_masks JOIN masks USING (commit_id)
+               WHERE commit_id = ?""",
+            (pair.commit_id,),
+        )
+        yield Gap(pair, found.fetchone(), _context(conn, pair.commit_id))
+
+
+def place(gap: Gap) -> str:
+    return f"{gap.split}.jsonl"
+
+
+def rows(gap: Gap) -> Iterator[dict[str, object]]:
+    """One row; raises LeftOut."""
+    source = gap.source
+    masked, vulnerable, fixed = gap.by_model or by_fix(gap.pair.before, gap.pair.after)
+    pillar = cwe.top_level(gap.pair.cwe) or ""
+    yield {
+        "id": f"{source.repo}/{source.commit}",
+        "repo": source.repo,
+        "commit": source.commit,
+        "date": source.date,
+        "cve": source.cve.split(),
+        "cwe": source.cwe.split(),
+        "cwe_source": source.cwe_source,
+        "cwe_class": pillar,
+        "cwe_class_name": cwe.name(pillar) or "",
+        "path": source.path,
+        "function": source.function,
+        "masked_function": masked,
+        "masked_by": "fix" if gap.by_model is None else "model",
+        "context": gap.context,
+        "vulnerable": vulnerable,
+        "fixed": fixed,
+        "licence": source.licence,
+        "label_source": source.label_source,
+        "made_by": source.made_by,
+    }
+
+
+def by_fix(before: str, after: str) -> tuple[str, str, str]:
+    """The function after the fix with the changed lines masked, and these lines before and after. Raises LeftOut."""
+    old, new = split_lines(before), split_lines(after)
+    if masking.holds_mask(before) or masking.holds_mask(after):
+        raise LeftOut(HOLDS_MASK)
+    top = _common(old, new)
+    bottom = _common(old[top:][::-1], new[top:][::-1])
+    if top == 0 or bottom == 0:
+        raise LeftOut(WHOLE)
+    gap = LineRange(top + 1, len(new) - bottom)
+    return masking.mask(after, [gap]), "".join(old[top : len(old) - bottom]), "".join(new[top : len(new) - bottom])
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many lines both begin with."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _context(conn: sqlite3.Connection, commit_id: int) -> dict[str, list[dict[str, object]]]:
+    found = cursor(conn).execute(
+        """SELECT e.kind, e.name, e.def_path, e.def_first_line, e.def_last_line, e.definition, i.n_chars
+           FROM context_items AS i JOIN elements AS e ON e.commit_id = i.commit_id AND e.name = i.name
+           WHERE i.commit_id = ? AND i.n_chars > 0 AND e.in_pre ORDER BY i.item_no""",
+        (commit_id,),
+    )
+    lists: dict[str, list[dict[str, object]]] = {name: [] for name in LISTS}
+    for kind, name, path, first_line, last_line, definition, n_chars in found:
+        for listed in (listed for listed, kinds in LISTS.items() if kind in kinds):
+            lists[listed].append(
+                {
+                    "name": name,
+                    "path": path,
+                    "first_line": first_line,
+                    "last_line": last_line,
+                    "definition": definition[:n_chars],
+                    "is_cut": n_chars < len(definition),
+                }
+            )
+    return lists
