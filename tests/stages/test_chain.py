@@ -32,6 +32,7 @@ from trustmine.records import (
     MaskedFunction,
     MergedMask,
     Outcome,
+    Reject,
     Request,
     Segment,
     UndefinedElement,
@@ -162,6 +163,40 @@ def test_in_the_wide_profile_a_forgotten_check_becomes_training_instructions(
     made = {(one.task, one.example_no): one for one in facts.all(Instruction, row)}
     assert check in made["infill", 1].output
     assert "In place of line 9 the candidate has its lines 9-11" in made["calibrate", 1].output
+
+
+def test_an_answer_that_does_not_come_to_its_end_is_a_counted_reason_and_stores_nothing(
+    row: Commit, ctx: Context
+) -> None:
+    """The built-in model, allowed one token only: no grammar can be finished with that."""
+    reasons = {}
+    for stage in STAGES:
+        asks_form = False
+
+        def cut(request: Request) -> Completion:
+            nonlocal asks_form
+            if request.grammar is None:
+                return good_model(request)
+            asks_form = True
+            answer = ask_model(dataclasses.replace(request, max_tokens=1))
+            assert answer.finish_reason == "length"
+            return answer
+
+        kept = len(cast(MemoryFacts, ctx.facts).stored)
+        outcome, _ = go(stage, row, ctx, cut)
+        if asks_form:
+            assert isinstance(outcome, Reject)
+            assert outcome.reason in STAGES[stage].REASONS
+            assert outcome.facts == ()
+            reasons[stage] = outcome.reason
+        del cast(MemoryFacts, ctx.facts).stored[kept:]
+        go(stage, row, ctx, good_model)
+    assert reasons == {
+        "s1_2": "unparsable",
+        "s2_1": "unparsable",
+        "s3_1": "unparsable",
+        "s3_2": "bad_explanation",
+    }
 
 
 def test_the_built_in_model_answers_every_stage_in_form(row: Commit, ctx: Context) -> None:

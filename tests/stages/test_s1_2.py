@@ -49,10 +49,10 @@ def test_the_conversation_of_s0_3_goes_on() -> None:
     ("answer", "reason"),
     [
         ("none", "no_block"),
-        ("the memcpy", "no_block"),
-        ("1-99", "no_block"),
+        ("the memcpy", "unparsable"),
+        ("1-99", "unparsable"),
         ("5-6", "mask_misses_fix"),
-        ("3-11", "no_block"),
+        ("3-11", "unparsable"),
         ("3-8, 9-11", "mask_whole_function"),
     ],
 )
@@ -61,12 +61,12 @@ def test_an_answer_that_is_of_no_use_rejects(answer: str, reason: str) -> None:
     assert isinstance(outcome, Reject)
     assert outcome.reason == reason
     assert reason in s1_2_mask.REASONS
-    assert bool(outcome.facts) == (reason != "no_block")
+    assert bool(outcome.facts) == (reason not in ("no_block", "unparsable"))
 
 
-def test_an_answer_that_was_cut_off_names_no_block() -> None:
+def test_an_answer_that_was_cut_off_is_unparsable_and_not_no_block() -> None:
     outcome, _ = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF)), completion("9-9", "length"))
-    assert outcome == Reject("no_block")
+    assert outcome == Reject("unparsable")
 
 
 def test_a_function_without_statements_is_not_asked_about() -> None:

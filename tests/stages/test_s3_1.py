@@ -1,5 +1,5 @@
 import stage_helpers as helpers
-from stage_helpers import FUNCTION, MESSAGE, REMOVED, commit, context, say
+from stage_helpers import FUNCTION, MESSAGE, REMOVED, commit, completion, context, say
 
 from trustmine.prompts import Prompts
 from trustmine.records import Advance, Reject, Segment
@@ -23,9 +23,14 @@ def test_segments_are_exact_lines_with_their_share_of_the_fix() -> None:
 
 
 def test_no_lines_are_a_reject() -> None:
-    for answer in ("none", "all of it"):
+    outcome, _ = say(s3_1_locate.run(commit(), ctx()), "none")
+    assert outcome == Reject("no_segment")
+
+
+def test_an_answer_in_another_form_or_cut_off_is_unparsable_and_not_no_segment() -> None:
+    for answer in ("all of it", "1-99", completion("9-9", "length")):
         outcome, _ = say(s3_1_locate.run(commit(), ctx()), answer)
-        assert outcome == Reject("no_segment")
+        assert outcome == Reject("unparsable")
 
 
 def test_the_model_sees_message_function_and_context_but_not_the_fix() -> None:

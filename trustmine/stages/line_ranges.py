@@ -22,11 +22,12 @@ def grammar(choices: Sequence[LineRange], max_ranges: int) -> str:
 
 
 def named(completion: Completion, choices: Sequence[LineRange]) -> tuple[LineRange, ...]:
-    """What was named. An answer that is no line ranges, as only an engine without grammars can give, names nothing."""
-    try:
-        pairs = answers.parse_line_ranges(answers.finished(completion), _pairs(choices))
-    except answers.Unparsable:
-        return ()
+    """What was named; () for `none`.
+
+    Raises Unparsable for an answer that was cut off, and for one that is no such line ranges, as only an engine
+    without grammars can give.
+    """
+    pairs = answers.parse_line_ranges(answers.finished(completion), _pairs(choices))
     return tuple(LineRange(first, last) for first, last in pairs)
 
 

@@ -8,23 +8,24 @@ around `<MASK_n>` is readable code.
 
 A function in which the parser finds no statement on lines of its own offers
 nothing to choose from: `no_statement`, and the model is not asked; nor for a
-function that holds something like `<MASK_1>` itself: `holds_mask`. Masks that
-miss the fix or leave no statement of the function are kept for people to look
-at.
+function that holds something like `<MASK_1>` itself: `holds_mask`. An answer
+that was cut off or has another form is `unparsable`, its text stays in
+llm_calls; `no_block` means that the model said so. Masks that miss the fix or
+leave no statement of the function are kept for people to look at.
 """
 
-from trustmine import counted, masking, samples
+from trustmine import answers, counted, masking, samples
 from trustmine.lines import cut_lines
 from trustmine.records import Advance, Commit, FunctionPair, Mask, MaskedFunction, Reject
 from trustmine.stages import line_ranges, shown
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s1_2", "s1_1"
-VERSION = 1
+VERSION = 2
 KIND = "llm"
 SETTINGS = ("max_masks", *counted.SETTINGS)
 PROMPTS = ("s0_3_classify", "s1_2_mask")
-REASONS = ("holds_mask", "no_statement", "no_block", "mask_misses_fix", "mask_whole_function")
+REASONS = ("holds_mask", "no_statement", "unparsable", "no_block", "mask_misses_fix", "mask_whole_function")
 
 
 def run(commit: Commit, ctx: Context) -> Asking:
@@ -49,7 +50,10 @@ def run(commit: Commit, ctx: Context) -> Asking:
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,
     )
-    named = line_ranges.named(completion, allowed)
+    try:
+        named = line_ranges.named(completion, allowed)
+    except answers.Unparsable:
+        return Reject("unparsable")
     if not named:
         return Reject("no_block")
     masks = tuple(

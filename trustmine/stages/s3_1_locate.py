@@ -4,21 +4,23 @@ The model sees the function before the fix, the context of s2_2 and the
 message, not the patch, and is told to reason as if no fix were known. Of the
 context it gets only what the function itself uses: a definition that only
 the fixed code needs would point at the fix. Its answer is line ranges of
-whole statements, so every segment is exact text.
+whole statements, so every segment is exact text. An answer that was cut off
+or has another form is `unparsable`, its text stays in llm_calls; `no_segment`
+means that the model said so.
 """
 
-from trustmine import samples
+from trustmine import answers, samples
 from trustmine.lines import cut_lines
 from trustmine.records import Advance, Commit, ContextItem, Element, FunctionPair, Reject, Segment
 from trustmine.stages import line_ranges
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s3_1", "s2_2"
-VERSION = 1
+VERSION = 2
 KIND = "llm"
 SETTINGS = ("max_segments",)
 PROMPTS = ("s3_1_locate",)
-REASONS = ("no_segment",)
+REASONS = ("unparsable", "no_segment")
 
 
 def run(commit: Commit, ctx: Context) -> Asking:
@@ -37,7 +39,10 @@ def run(commit: Commit, ctx: Context) -> Asking:
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,
     )
-    named = line_ranges.named(completion, allowed)
+    try:
+        named = line_ranges.named(completion, allowed)
+    except answers.Unparsable:
+        return Reject("unparsable")
     if not named:
         return Reject("no_segment")
     return Advance(
