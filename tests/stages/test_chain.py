@@ -1,6 +1,7 @@
 """One fix goes through all stages, with a model that answers well and with the built-in one."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from typing import cast
 import pytest
 import stage_helpers as helpers
 from llm_helpers import ask as ask_model
+from llm_helpers import engine
 from stage_helpers import EXPLANATION, FUNCTION, HEADER_PATH, MERGED, PATH, MemoryFacts, ask, completion
 
+from trustmine import samples
 from trustmine.config import Settings, load
 from trustmine.gitrepo import GitRepo
 from trustmine.keywords import KeywordMatcher
@@ -44,9 +47,17 @@ Git = Callable[..., str]
 ANSWERS = {
     "rationale": "A length from the record is used unchecked.",
     "mask": "9-9",
+    "choose_definition": "1",
     "list_elements": '[{"name": "memcpy", "kind": "function"}, {"name": "overflow", "kind": "variable"}]',
     "locate": "9-9",
     "explain": json.dumps({"root_cause": EXPLANATION.root_cause, "impact": EXPLANATION.impact, "cwe": "CWE-787"}),
+    "explain_again": json.dumps(
+        {
+            "root_cause": "`id` is filled from `data` although nothing says that `size` bytes suffice for it.",
+            "impact": "Whoever controls `size` has `read_u16` read what lies behind `data`.",
+            "cwe": "CWE-125",
+        }
+    ),
 }
 
 
@@ -163,6 +174,71 @@ def test_in_the_wide_profile_a_forgotten_check_becomes_training_instructions(
     made = {(one.task, one.example_no): one for one in facts.all(Instruction, row)}
     assert check in made["infill", 1].output
     assert "In place of line 9 the candidate has its lines 9-11" in made["calibrate", 1].output
+
+
+PATCHED = (helpers.MESSAGE, "-    memcpy(out->name, data + HEADER_SIZE, name_len);\n")
+LISTED = (samples.numbered(helpers.PRE_FUNCTION), helpers.READ_U16)
+# Tasks that show the same evidence: a later one, an earlier one, what both must have in common, and which share of the
+# earlier prompt that is at least: all where a conversation goes on, else all but the question.
+SHARED = [
+    ("rationale", "judge", PATCHED, 1.0),
+    ("mask", "judge", PATCHED, 1.0),
+    ("choose_definition", "list_elements", (helpers.REMOVED, helpers.FIXED), 0.8),
+    ("explain", "locate", LISTED, 0.7),
+    ("explain", "explain", LISTED, 0.65),
+    ("explain_again", "explain", LISTED, 0.65),
+]
+MIN_SHARED_TOKENS = 400
+
+
+def test_tasks_that_show_the_same_evidence_begin_with_the_same_tokens(
+    row: Commit, ctx: Context, git: Git, tmp_path: Path
+) -> None:
+    """So an engine reads it once: system text and evidence come first, the question last."""
+    folder = tmp_path / "repo"
+    files = {
+        "src/record.c": helpers.PRE_FILE,
+        "src/record.h": helpers.HEADER.replace("#define HEADER_SIZE 4\n", ""),
+        "one.h": "#define HEADER_SIZE 8\n",
+        "two.h": "#define HEADER_SIZE 16\n",
+    }
+    for path, text in files.items():
+        (folder / path).write_text(text)
+    git("add", "-A")
+    git("commit", "-q", "-m", "two sizes of a header")
+    (folder / "src" / "record.c").write_text(helpers.POST_FILE)
+    git("commit", "-q", "-a", "-m", helpers.MESSAGE)
+    row = dataclasses.replace(row, sha=git("rev-parse", "HEAD"), parents=(git("rev-parse", "HEAD^"),))
+
+    def two_segments(request: Request) -> Completion:  # the second is explained like the first, which is sent back
+        return completion("7-7, 9-9") if request.task == "locate" else good_model(request)
+
+    asked: list[Request] = []
+    for stage in STAGES:
+        _, requests = go(stage, row, ctx, two_segments)
+        asked += requests
+    assert [request.task for request in asked] == [
+        *(
+            "judge",
+            "rationale",
+            "mask",
+            "list_elements",
+            "choose_definition",
+            "locate",
+            "explain",
+            "explain",
+            "explain_again",
+        )
+    ]
+    model = engine()._model
+    for later, earlier, evidence, share in SHARED:
+        first = next(request for request in asked if request.task == earlier)
+        second = next(request for request in reversed(asked) if request.task == later)
+        ids, others = model.tokenise_chat(first), model.tokenise_chat(second)
+        n_shared = sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], zip(ids, others, strict=False)))
+        assert n_shared >= max(MIN_SHARED_TOKENS, share * len(ids)), (later, earlier)
+        shared = model.text(ids[:n_shared])
+        assert all(text in shared for text in evidence), (later, earlier)
 
 
 def test_an_answer_that_does_not_come_to_its_end_is_a_counted_reason_and_stores_nothing(

@@ -16,7 +16,9 @@ way is stored for later rows and workers. For parameters and local variables it 
 line that declares them. Where there are several the model picks, once per
 name and at most MAX_PICKS times per row, names in the masked block first. The
 parser's nearest is taken beyond that, for names that s2_2 leaves out anyway,
-and where the answer is no number. The model may also say that none fits.
+and where the answer is no number. The model may also say that none fits. Each
+of these questions begins as the one for the list does, so an engine reads the
+snippets once.
 """
 
 import functools
@@ -88,6 +90,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
         max_tokens=ctx.settings.max_elements * TOKENS_PER_ELEMENT,
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,
+        path=samples.one_line(function.old_path),
         code_before=before.text,
         code_after=after.text,
         max_elements=str(ctx.settings.max_elements),
@@ -123,7 +126,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
         chosen, chosen_by = (choices[0], "parser") if choices else (None, None)
         if len(choices) > 1 and n_picks < MAX_PICKS and why_common(name, ctx.settings) is None:
             n_picks += 1
-            answer = yield _question(name, choices, before if name in before.words else after, function.old_path, ctx)
+            answer = yield _question(name, choices, function.old_path, (before, after), ctx)
             try:
                 number = answers.parse_choice(answers.finished(answer), len(choices))
                 chosen, chosen_by = (choices[number - 1] if number else None), "model"
@@ -185,8 +188,10 @@ def _declaration(use: Name, function: FunctionPair) -> Found:
     return Found((Definition(function.old_path, line, line, text, kind, False),), 1)
 
 
-def _question(name: str, choices: tuple[Definition, ...], snippet: Snippet, path: str, ctx: Context) -> Request:
-    """Which of the choices does the snippet mean?"""
+def _question(
+    name: str, choices: tuple[Definition, ...], path: str, snippets: tuple[Snippet, Snippet], ctx: Context
+) -> Request:
+    """Which of the choices do the snippets mean?"""
     shown = []
     for number, choice in enumerate(choices, 1):
         lines = split_lines(decode(choice.text)[0])
@@ -198,9 +203,10 @@ def _question(name: str, choices: tuple[Definition, ...], snippet: Snippet, path
         grammar=answers.choice_grammar(len(choices)),
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,
-        element=name,
         path=samples.one_line(path),
-        snippet=snippet.text,
+        code_before=snippets[0].text,
+        code_after=snippets[1].text,
+        element=name,
         candidates="\n".join(shown),
     )
 
