@@ -33,6 +33,14 @@ def test_markup_in_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) ->
     assert "[red]not red[/red] [link=javascript:x]y[/link]" in capsys.readouterr().out
 
 
+def test_markup_in_the_title_of_a_table_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table(("a",), [("b" * 40,)], title="[bold]model[/bold]")
+    console.print_funnel({}, {}, {}, {}, "[bold]repo[/bold]")
+    shown = capsys.readouterr().out
+    assert "[bold]model[/bold]" in shown
+    assert "[bold]repo[/bold]" in shown
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(None, ""), (8.2, "8s"), (367, "6m 07s"), (14700, "4h 05m"), (183600, "2d 3h")]
 )

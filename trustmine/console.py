@@ -74,7 +74,12 @@ def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", right: Sequence[str] = ()
 ) -> None:
     """A table on stdout; numbers are grouped by thousands."""
-    shown = Table(title=safe(title) or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    shown = Table(
+        title=plain(title, "table.title") if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
@@ -102,7 +107,13 @@ def print_funnel(
     title: str,
 ) -> None:
     """The funnel: one row per stage, reasons below each other, then what is running."""
-    shown = Table(title=safe(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
+    shown = Table(
+        title=plain(title, "table.title"),
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
     for column in ("stage", "pending", "claimed", "passed", "failed", "rejected"):
         shown.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     if any(stale.values()):
