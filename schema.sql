@@ -196,12 +196,13 @@ CREATE TABLE calibrations (
     hash             TEXT NOT NULL UNIQUE, -- sha256 of the numbers below, model and prompt
     model_id         INTEGER NOT NULL REFERENCES models (id),
     prompt_hash      TEXT NOT NULL,
-    method           TEXT NOT NULL CHECK (method IN ('batch', 'known')), -- batch: Zhou et al. 2023
+    method           TEXT NOT NULL CHECK (method IN ('batch', 'known')), -- batch: Zhou et al. 2023; known: Platt
+                                          -- scaling on known fixes (trustmine evaluate --fit)
     "offset"         REAL NOT NULL,
     scale            REAL NOT NULL,
     undecided_cutoff REAL NOT NULL,       -- undecided if log p(cannot decide) - log(p(yes) + p(no)) lies above
     n_rows           INTEGER NOT NULL,    -- rows it was estimated on
-    created_at_s     REAL NOT NULL
+    created_at_s     REAL NOT NULL        -- made, or chosen again; of a model and prompt the newest is in force
 ) STRICT;
 
 -- A failure of a row at a stage: kept until the row passes that stage.

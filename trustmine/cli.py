@@ -444,6 +444,69 @@ def audit(
     )
 
 
+@app.command()
+def evaluate(
+    known: Annotated[Path, typer.Option("--known", help="CSV of known fixes, as for label.")],
+    others: Annotated[
+        int, typer.Option("--others", min=1, help="At most so many other commits that passed s0_2.")
+    ] = 300,
+    known_max: Annotated[int | None, typer.Option("--known-max", min=1, help="At most so many known fixes.")] = None,
+    prior: Annotated[
+        float | None,
+        typer.Option(
+            "--prior", min=0, max=1, help="Share of fixes among all rows that pass s0_2 [default: that of the list]."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for pictures (ROC, reliability) and the figures as JSON.")
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Have s0_3 use Platt's fit to all these rows; its verdicts become stale.")
+    ] = False,
+    db: Db = None,
+    repo: Repo = None,
+    model: Model = None,
+    profile: Profile = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """How well the model tells known fixes from other commits at s0_3, and which threshold suits.
+
+    Commits are taken by SHA, as many of both kinds as asked for. Answers are
+    kept: an evaluation that was stopped goes on, and s0_3 does not ask again.
+    Without --fit nothing else changes.
+
+    Example: trustmine evaluate --known known_fixes.csv --model qwen2.5-coder-7b.Q4_K_M.gguf --out eval/
+    """
+    from trustmine import evaluate as evaluating
+    from trustmine import evaluation_report, pipeline
+
+    if out is not None:
+        evaluation_report.require_plots()
+    settings = _settings(config_file, db=db, model=model, profile=profile).settings
+    with _database(settings) as conn:
+        sample = evaluating.choose(conn, known, _scope(conn, repo), n_others=others, n_known=known_max)
+        models = pipeline.Models(conn, settings)
+        try:
+            engine = models.get()
+            found = evaluating.evaluate(conn, settings, engine, sample, prior=prior, show=console.progress)
+            if fit:
+                evaluating.store(conn, settings, engine[1], found)
+        finally:
+            models.close()
+    if as_json:
+        console.print_json(evaluation_report.as_data(found))
+    else:
+        for table in evaluation_report.tables(found):
+            console.table(table.columns, table.rows, title=table.title, right=table.columns[1:])
+        for note in evaluation_report.notes(found):
+            console.say(note)
+    for path in evaluation_report.write(found, out) if out is not None else ():
+        console.say(f"Written: {path}")
+    if fit:
+        console.say("s0_3 uses the fit from now on; redo verdicts with: trustmine advance --stage s0_3 --stale")
+
+
 # ---------------------------------------------------------------- keeping it in order
 
 

@@ -224,7 +224,7 @@ def _fit(columns: Floats, targets: Floats) -> Floats:
         if then > now:
             break
         found, now = found - size * step, then
-    return found / width
+    return np.asarray(found / width)
 
 
 # ---------------------------------------------------------------------------- parts
@@ -232,14 +232,14 @@ def _fit(columns: Floats, targets: Floats) -> Floats:
 
 def _sigmoid(logits: Floats) -> Floats:
     """1 / (1 + exp(-logit)) without overflow."""
-    return np.exp(-np.logaddexp(0, -logits))
+    return np.asarray(np.exp(-np.logaddexp(0, -logits)))
 
 
 def _midranks(values: Floats) -> Floats:
     """Ranks from 1; equal values share the mean of theirs."""
     in_order = np.sort(values)
     below, up_to = np.searchsorted(in_order, values, "left"), np.searchsorted(in_order, values, "right")
-    return (below + up_to + 1) / 2
+    return np.asarray((below + up_to + 1) / 2)
 
 
 def _kinds(scores: ArrayLike, is_fix: ArrayLike) -> tuple[Floats, Floats]:

@@ -115,6 +115,13 @@ def _matches(conn: sqlite3.Connection, known: Known, repo_ids: dict[str, int]) -
     return ids
 
 
+def fixes(conn: sqlite3.Connection, file: Path) -> tuple[set[int], int]:
+    """Ids of the commits that a list says are fixes, and how many commits it names. Raises TrustmineError."""
+    known = [line for line in read(file) if line.label != "no"]
+    repo_ids = {repo.name: repo.id for repo in queries.repos(conn)}
+    return {i for line in known for i in _matches(conn, line, repo_ids)}, len({line.sha for line in known})
+
+
 def label(conn: sqlite3.Connection, file: Path, *, source: str | None = None, default: str = "yes") -> Labelled:
     """Store the verdicts of a list; `default` where it has no column `label`. Raises TrustmineError."""
     known = read(file)

@@ -68,10 +68,10 @@ def context(conn: sqlite3.Connection, settings: Settings, model_id: int | None =
 
 
 def present_calibration(conn: sqlite3.Connection, model_id: int, prompt_hash: str) -> calibration.Calibration | None:
-    """The newest calibration of a model and prompt."""
+    """The calibration of a model and prompt that was made, or chosen again, last."""
     row = conn.execute(
         """SELECT id, hash, method, "offset", scale, undecided_cutoff, n_rows FROM calibrations
-           WHERE model_id = ? AND prompt_hash = ? ORDER BY id DESC LIMIT 1""",
+           WHERE model_id = ? AND prompt_hash = ? ORDER BY created_at_s DESC, id DESC LIMIT 1""",
         (model_id, prompt_hash),
     ).fetchone()
     return None if row is None else calibration.Calibration(*row)
