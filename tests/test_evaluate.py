@@ -187,7 +187,7 @@ def test_the_figures_are_those_of_the_rows(copy: sqlite3.Connection, filled: Pat
     assert json.loads(json.dumps(data))["roc_auc"] == evaluation.roc_auc(found.scores, found.is_fix)
     assert data["n_fixes"] + data["n_others"] == len(found.rows)
     assert data["share_in_history"] == found.sample.n_listed_passed / found.sample.n_passed
-    assert [way["name"] for way in data["probabilities"]] == ["raw", "batch", "temperature", "platt"]
+    assert [way["name"] for way in data["probabilities"]] == ["raw", "batch", "temperature", "platt", "share"]
     assert {row.is_fitted for row in found.rows} == {True, False}
     assert all(row.is_fitted == (row.sha[-1] in "02468ace") for row in found.rows)
     for kind, is_fix in (("fixes", True), ("others", False)):

@@ -10,6 +10,7 @@ are measured on rows that they have not seen: even commits are fitted, odd
 ones measured, by the last digit of the SHA, so a commit never changes sides.
 """
 
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -62,7 +63,7 @@ class Row:
 class Probabilities:
     """How far a way to get probabilities from scores can be believed."""
 
-    name: str  # raw, batch or known (the calibration in force), temperature, platt
+    name: str  # raw, batch or known (the calibration in force), temperature, platt; share: the same for every row
     way: Logistic
     brier: float | None  # on all rows; None for what was fitted on half of them
     calibration_error: float | None
@@ -226,6 +227,8 @@ def _probabilities(rows: Sequence[Row], now: Calibration | None) -> tuple[Probab
         scores, is_fix = [row.score for row in fitted], [row.is_fix for row in fitted]
         found.append(_measured("temperature", evaluation.temperature(scores, is_fix), None, held_out))
         found.append(_measured("platt", evaluation.platt(scores, is_fix), None, held_out))
+        share = evaluation.share(is_fix)
+        found.append(_measured("share", Logistic(0.0, math.log(share / (1 - share))), None, held_out))
     return tuple(found)
 
 

@@ -33,6 +33,7 @@ _NAMES = {
     "known": "in force: fitted on known fixes",
     "temperature": "temperature scaling, fitted on the other half",
     "platt": "Platt scaling, fitted on the other half",
+    "share": "share of fixes in the other half, for every row",
 }
 
 
@@ -98,10 +99,10 @@ def notes(found: Evaluated) -> list[str]:
     said = [
         "Other commits may hide fixes that the list does not name. They count as no fixes, so figures of ranking are "
         "rather too low.",
-        f"Of the sample {evaluation.share(found.is_fix):.1%} are fixes, of the history far fewer. Precision, Brier "
-        "score and calibration error are of the sample. Columns 'in the history' reckon with "
-        f"{found.prior:.2%} fixes, from recall and fallout, which do not depend on that share; unless --prior gives "
-        "it, it is that of the list among all that passed s0_2, which leaves out fixes that nobody listed.",
+        f"{evaluation.share(found.is_fix):.1%} of the sample are fixes, which is not their share in the history: "
+        "precision, Brier score and calibration error are of the sample. 'In the history' reckons with "
+        f"{found.prior:.2%}, by recall and fallout, which do not depend on that share. Unless --prior gives it, it is "
+        "that of the list among all rows that passed s0_2, without fixes that nobody listed.",
     ]
     if found.now is not None and found.now.method == "known":
         said.append("The calibration in force was fitted on known fixes. If these were among them, it flatters itself.")
@@ -176,17 +177,19 @@ def tables(found: Evaluated) -> list[Table]:
         Table(
             "min_p_fix to choose",
             ("fixes kept", "others kept", "precision", "in the history", "min_p_fix now", "after --fit"),
-            [
-                (
-                    f"{at['recall']:.0%}",
-                    f"{at['fallout']:.0%}",
-                    f"{at['precision']:.1%}",
-                    f"{at['precision_in_history']:.1%}",
-                    _rounded_down(at["p_fix_now"]),
-                    _rounded_down(at["p_fix_after_fit"]),
+            list(
+                dict.fromkeys(
+                    (
+                        f"{at['recall']:.0%}",
+                        f"{at['fallout']:.0%}",
+                        f"{at['precision']:.1%}",
+                        f"{at['precision_in_history']:.1%}",
+                        _rounded_down(at["p_fix_now"]),
+                        _rounded_down(at["p_fix_after_fit"]),
+                    )
+                    for at in data["thresholds"]
                 )
-                for at in data["thresholds"]
-            ],
+            ),
         ),
     ]
 
@@ -245,16 +248,19 @@ def _roc(figure: "Figure", found: Evaluated) -> None:
 
 
 def _reliability(figure: "Figure", found: Evaluated) -> None:
+    figure.set_size_inches(6, 8)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     rows: Sequence[Row] = found.held_out or found.rows
     scores, is_fix = [row.score for row in rows], [row.is_fix for row in rows]
     upper.plot([0, 1], [0, 1], ":", color="grey", label="as it should be")
     for way in found.probabilities:
+        if way.name == "share":
+            continue
         p = way.way.probabilities(scores)
         bins = evaluation.bins(p, is_fix)
         upper.plot([b.probability for b in bins], [b.share for b in bins], "o-", label=_NAMES[way.name])
         lower.hist(p, bins=evaluation.N_BINS, range=(0, 1), histtype="step")
     upper.set(ylabel="share of known fixes")
     upper.set_title(f"{samples.one_line(found.model)}, {len(rows):,} rows that no fit has seen", parse_math=False)
-    upper.legend(loc="upper left", fontsize="small")
+    figure.legend(loc="outside lower center", fontsize="small")
     lower.set(xlabel="p(fix)", ylabel="rows")
