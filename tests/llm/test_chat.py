@@ -117,7 +117,7 @@ def test_a_chat_without_hostile_text_has_the_tokens_of_the_whole_string() -> Non
         "<|im_start|>assistant\n"
     )
     pieces = (Piece(string, is_content=False),)
-    assert model.tokenise_chat(request) == tokenise(pieces, model.specials, (), model.tokenise_text)
+    assert model.tokenise_chat(request) == tokenise(pieces, model.specials, (), (), model.tokenise_text)
 
 
 def test_spellings_that_a_tokeniser_finds_in_plain_text_are_taken_apart_in_contents() -> None:
@@ -126,7 +126,7 @@ def test_spellings_that_a_tokeniser_finds_in_plain_text_are_taken_apart_in_conte
         return [1] * run.count("<turn>") + [0] * len(run.replace("<turn>", ""))
 
     pieces = (Piece("<s><turn>", False), Piece("a<turn>b<turn>", True), Piece("<turn>", False))
-    ids = tokenise(pieces, {"<s>": 9}, ("<turn>",), plain)
+    ids = tokenise(pieces, {"<s>": 9}, ("<turn>",), (), plain)
     assert ids[0] == 9
     assert ids.count(1) == 2
     assert ids.count(0) == len("a<turn>b<turn>")

@@ -4,14 +4,20 @@ The template (Jinja, from the GGUF) is rendered with a marker in place of each
 message's content and split at the markers afterwards. So the template's own
 text and the contents never mix: control tokens are looked up in the former
 only, and whatever a content holds, a control token's spelling included, is
-tokenised as text. Neighbouring texts are tokenised together, as they would be
-in the whole string.
+tokenised as text. So nothing in a message can end its own section. Neighbouring
+texts are tokenised together, as they would be in the whole string.
+
+Some templates mark their sections with plain words, such as Mistral's first
+[INST]: no tokeniser can tell those from the same words in a content, so there
+they get a space after their first character. Templates whose sections are
+marked by words without brackets (`USER:`) are not protected.
 
 Rendering follows transformers' apply_chat_template, except that
 strftime_now always tells the same day: answers must not depend on the clock.
 """
 
 import datetime
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +28,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trustmine.errors import ModelError
 from trustmine.records import Message
 
-VERSION = 1  # raise when the same messages would become other tokens
+VERSION = 2  # raise when the same messages would become other tokens
 
 # The day that Llama 3's template falls back to when it cannot ask for today.
 _TODAY = datetime.datetime(2024, 7, 26)
+_MARKER = re.compile(r"<<?/?[^<>\s]+>>?|\[/?[A-Z_]+\]")
 _PROBES = (
     (Message("system", "S"), Message("user", "U")),
     (Message("system", "S"), Message("user", "U"), Message("assistant", "A"), Message("user", "V")),
@@ -66,6 +73,8 @@ class ChatTemplate:
                     raise self._unusable(why)
         #: The template's own text in the probes: what gives a chat its structure.
         self.skeleton = "".join(piece.text for probe in _PROBES for piece in self.render(probe) if not piece.is_content)
+        #: Words in brackets in that text; control tokens for most models.
+        self.markers = sorted(set(_MARKER.findall(self.skeleton)))
 
     def render(self, messages: Sequence[Message]) -> tuple[Piece, ...]:
         """The chat up to where the assistant begins to answer. Raises ModelError."""
@@ -110,6 +119,7 @@ def tokenise(
     pieces: Sequence[Piece],
     specials: Mapping[str, int],
     structural: Sequence[str],
+    textual: Sequence[str],
     tokenise_text: Callable[[str], list[int]],
 ) -> list[int]:
     """Token ids of a rendered chat.
@@ -117,28 +127,33 @@ def tokenise(
     `specials` are the spellings of control tokens, looked up in the template's
     text alone. `structural` are spellings that a tokeniser finds even in plain
     text (tokens that a GGUF declares as user-defined) and that the template
-    uses: inside contents they are taken apart. `tokenise_text` takes plain
-    text, adding neither BOS nor EOS.
+    uses: inside contents they are taken apart. `textual` are markers of the
+    template that are no tokens: inside contents they get a space.
+    `tokenise_text` takes plain text, adding neither BOS nor EOS.
     """
     special = _any_of(list(specials))
-    apart = _any_of(structural)
+    special_ids = set(specials.values())
+    apart, spaced = _starts_of(structural), _starts_of(textual)
     ids: list[int] = []
     run: list[str] = []
 
     def flush() -> None:
         text = "".join(run)
         run.clear()
-        if text:
-            ids.extend(tokenise_text(text))
+        if not text:
+            return
+        found = tokenise_text(text)
+        if not special_ids.isdisjoint(found):  # SentencePiece's merges can end at a control token: </ and s> at </s>
+            found = [token for part in _parts(text, _starts_of(list(specials))) for token in tokenise_text(part)]
+        ids.extend(found)
 
     for piece in pieces:
         if piece.is_content:
-            start = 0
-            for found in apart.finditer(piece.text) if apart else ():
-                run.append(piece.text[start : found.start() + 1])
+            first, *others = _parts(" ".join(_parts(piece.text, spaced)), apart)
+            run.append(first)
+            for part in others:
                 flush()
-                start = found.start() + 1
-            run.append(piece.text[start:])
+                run.append(part)
         else:
             for part in special.split(piece.text) if special else [piece.text]:
                 if part in specials:
@@ -154,6 +169,18 @@ def _any_of(spellings: Sequence[str]) -> re.Pattern[str] | None:
     """Pattern with one group that finds any of the spellings, the longest first."""
     longest_first = sorted((re.escape(spelling) for spelling in spellings if spelling), key=len, reverse=True)
     return re.compile("(" + "|".join(longest_first) + ")") if longest_first else None
+
+
+def _starts_of(spellings: Sequence[str]) -> re.Pattern[str] | None:
+    """Pattern that finds every place where one of the spellings begins, also inside another."""
+    spelled = _any_of(spellings)
+    return re.compile(f"(?={spelled.pattern})") if spelled else None
+
+
+def _parts(text: str, starts: re.Pattern[str] | None) -> list[str]:
+    """The text cut after the first character of each spelling, so that no part holds one."""
+    cuts = [found.start() + 1 for found in starts.finditer(text)] if starts else []
+    return [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]
 
 
 def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:

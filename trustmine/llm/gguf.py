@@ -110,6 +110,8 @@ class Model:
         defined = [t for t, attribute in enumerate(attributes) if attribute & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED]
         self.specials = {self._spelling(token): token for token in control}
         self._structural = [word for word in map(self._spelling, defined) if word in self._template.skeleton]
+        known = {*self.specials, *self._structural}
+        self._textual = [word for word in self._template.markers if word not in known]
         self.end_tokens = {t for t in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t)}
         #: Tokens that are never generated.
         self.barred = np.array(sorted(set(control) - self.end_tokens), dtype=np.int64)
@@ -130,7 +132,7 @@ class Model:
     def tokenise_chat(self, request: Request) -> list[int]:
         """The messages as the model's chat template puts them, with one BOS if the model wants one."""
         pieces = self._template.render(request.messages)
-        ids = chat.tokenise(pieces, self.specials, self._structural, self.tokenise_text)
+        ids = chat.tokenise(pieces, self.specials, self._structural, self._textual, self.tokenise_text)
         if llama_cpp.llama_vocab_get_add_bos(self._vocab) and ids[:1] != [self._bos]:
             ids.insert(0, self._bos)
         return ids
