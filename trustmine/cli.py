@@ -490,21 +490,26 @@ def evaluate(
         try:
             engine = models.get()
             found = evaluating.evaluate(conn, settings, engine, sample, prior=prior, show=console.progress)
-            if fit:
-                evaluating.store(conn, settings, engine[1], found)
         finally:
             models.close()
+        _report_evaluation(found, as_json)
+        for path in evaluation_report.write(found, out) if out is not None else ():
+            console.say(f"Written: {path}")
+        if fit:
+            evaluating.store(conn, settings, engine[1], found)
+            console.say("s0_3 uses the fit from now on; redo its verdicts: trustmine advance --stage s0_3 --stale")
+
+
+def _report_evaluation(found: Any, as_json: bool) -> None:
+    from trustmine import evaluation_report
+
     if as_json:
         console.print_json(evaluation_report.as_data(found))
-    else:
-        for table in evaluation_report.tables(found):
-            console.table(table.columns, table.rows, title=table.title, right=table.columns[1:])
-        for note in evaluation_report.notes(found):
-            console.say(note)
-    for path in evaluation_report.write(found, out) if out is not None else ():
-        console.say(f"Written: {path}")
-    if fit:
-        console.say("s0_3 uses the fit from now on; redo verdicts with: trustmine advance --stage s0_3 --stale")
+        return
+    for table in evaluation_report.tables(found):
+        console.table(table.columns, table.rows, title=table.title, right=table.columns[1:])
+    for note in evaluation_report.notes(found):
+        console.say(note)
 
 
 # ---------------------------------------------------------------- keeping it in order
