@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trustmine import calibrate, cli, console, evaluate, evaluation, evaluation_report, ingest, pipeline, tools, worker
 from trustmine.calibration import LABELS
@@ -197,6 +199,19 @@ def test_the_figures_are_those_of_the_rows(copy: sqlite3.Connection, filled: Pat
         assert sum(row.is_fix for row in kept) / sum(found.is_fix) == pytest.approx(at["recall"])
         assert sum(row.is_fix for row in kept) / len(kept) == pytest.approx(at["precision"])
     assert data["thresholds"][-1]["recall"] == 1
+
+
+def test_figures_are_json_also_where_all_rows_are_undecided(copy: sqlite3.Connection, filled: Path) -> None:
+    sample = evaluate.choose(copy, filled / "known.csv")
+    settings = replace(SETTINGS, undecided_share=1.0)
+    found = evaluate.evaluate(copy, settings, opened(copy, Judge()), sample, show=console.progress)
+    assert {row.label for row in found.rows} == {"undecided"}
+    json.dumps(evaluation_report.as_data(found), allow_nan=False)
+
+
+@given(st.floats(1e-12, 1))
+def test_a_threshold_that_is_printed_lets_its_row_pass(p: float) -> None:
+    assert p * 0.99 <= float(evaluation_report._rounded_down(p)) <= p
 
 
 def test_with_a_prior_figures_in_the_history_follow_it(copy: sqlite3.Connection, filled: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustmine import evaluation, samples
+from trustmine.calibration import Calibration
 from trustmine.errors import TrustmineError
 from trustmine.evaluate import Evaluated, Row
 
@@ -29,8 +30,8 @@ CALIBRATION_ERROR = "10 bins of equal width, Naeini et al. 2015"
 
 _NAMES = {
     "raw": "raw: p(yes) / (p(yes) + p(no))",
-    "batch": "in force: batch calibration",
-    "known": "in force: fitted on known fixes",
+    "batch": "batch calibration, as s0_3 has it now",
+    "known": "fitted on known fixes, as s0_3 has it now",
     "temperature": "temperature scaling, fitted on the other half",
     "platt": "Platt scaling, fitted on the other half",
     "share": "share of fixes in the other half, for every row",
@@ -88,8 +89,8 @@ def as_data(found: Evaluated) -> dict[str, Any]:
             }
             for at in curve
         ],
-        "calibration_in_force": None if found.now is None else asdict(found.now),
-        "fit": asdict(found.fit),
+        "calibration_now": None if found.now is None else _calibration(found.now),
+        "fit": _calibration(found.fit),
         "notes": notes(found),
     }
 
@@ -110,12 +111,20 @@ def notes(found: Evaluated) -> list[str]:
         said.append(f"{found.n_overflow:,} rows do not fit in the model's context and are left out.")
     interval = evaluation.auc_interval(found.scores, found.is_fix)
     if interval is None or interval[0] <= 0.5:
-        said.append("That this model ranks better than chance is not shown: the interval of the ROC AUC holds 0.5.")
+        said.append(
+            "That this model ranks better than chance is not shown: the interval of the ROC AUC begins below 0.5."
+        )
     return said
 
 
 def _labels(found: Evaluated, is_fix: bool) -> Counter[str]:
     return Counter(row.label for row in found.rows if row.is_fix == is_fix)
+
+
+def _calibration(made: Calibration) -> dict[str, Any]:
+    """As it is stored; JSON has no infinity, so a cutoff that takes all rows as undecided is None."""
+    cutoff = made.undecided_cutoff if math.isfinite(made.undecided_cutoff) else None
+    return {**asdict(made), "undecided_cutoff": cutoff}
 
 
 def _precision(at: evaluation.Threshold, prior: float) -> float:
