@@ -60,10 +60,10 @@ def estimate(
     if len(commits) < MIN_ROWS:
         return None
     asked = scores(conn, ctx, engine, model_id, commits, progress)
-    if len(asked) < MIN_ROWS:  # the others did not fit in the context
+    rows = {commit.sha: asked[commit.id] for commit in commits if commit.id in asked}  # a fork's copy counts once
+    if len(rows) < MIN_ROWS:  # the others did not fit in the context
         return None
-    rows = [asked[commit.id] for commit in commits if commit.id in asked]
-    offset, scale, cutoff = calibration.estimate(rows, ctx.settings.undecided_share)
+    offset, scale, cutoff = calibration.estimate(list(rows.values()), ctx.settings.undecided_share)
     return made(conn, ctx, model_id, "batch", offset, scale, cutoff, len(rows))
 
 
