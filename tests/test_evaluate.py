@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,11 @@ class Judge:
     def submit(self, ticket: int, request: Request) -> None:
         self._queue.append((ticket, request))
 
-    def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
+    @property
+    def hasher(self) -> Callable[[Request], str]:
+        return self.request_hash
+
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
         ticket, request = self._queue.pop()
         self.asked.append(request)
         question = request.messages[-1].content
@@ -154,7 +159,7 @@ def test_an_evaluation_that_was_interrupted_goes_on(copy: sqlite3.Connection, fi
     interrupted = 0
 
     class Interrupting(Judge):
-        def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
+        def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
             nonlocal interrupted
             if len(first.asked) == 6:
                 interrupted += 1

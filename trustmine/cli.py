@@ -466,7 +466,10 @@ def evaluate(
     db: Db = None,
     repo: Repo = None,
     model: Model = None,
+    endpoint: Endpoint = None,
+    api_key_env: ApiKeyEnv = None,
     profile: Profile = None,
+    deterministic: Deterministic = None,
     as_json: Json = False,
     config_file: Config = None,
 ) -> None:
@@ -483,7 +486,8 @@ def evaluate(
 
     if out is not None:
         evaluation_report.require_plots()
-    settings = _settings(config_file, db=db, model=model, profile=profile).settings
+    flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env, "deterministic": deterministic}
+    settings = _settings(config_file, db=db, profile=profile, **flags).settings
     with _database(settings) as conn:
         sample = evaluating.choose(conn, known, _scope(conn, repo), n_others=others, n_known=known_max)
         models = pipeline.Models(conn, settings)
