@@ -272,7 +272,9 @@ def test_a_fit_that_would_turn_the_ranking_round_is_not_stored(copy: sqlite3.Con
     with pytest.raises(TrustmineError, match="below other commits"):
         evaluate.store(copy, SETTINGS, opened(copy, judge)[1], found)
     assert copy.execute("SELECT count(*) FROM calibrations").fetchone()[0] == 0
-    assert "is not shown" in " ".join(evaluation_report.notes(found))
+    assert "ranks worse than chance" in " ".join(evaluation_report.notes(found))
+    few = replace(found, rows=(found.rows[0], found.rows[-1]))
+    assert "better than chance is not shown" in " ".join(evaluation_report.notes(few))
     assert {row["p_fix_after_fit"] for row in evaluation_report.as_data(found)["thresholds"]} == {None}
 
 

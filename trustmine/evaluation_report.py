@@ -110,10 +110,10 @@ def notes(found: Evaluated) -> list[str]:
     if found.n_overflow:
         said.append(f"{found.n_overflow:,} rows do not fit in the model's context and are left out.")
     interval = evaluation.auc_interval(found.scores, found.is_fix)
-    if interval is None or interval[0] <= 0.5:
-        said.append(
-            "That this model ranks better than chance is not shown: the interval of the ROC AUC begins below 0.5."
-        )
+    if interval is not None and interval[1] < 0.5:
+        said.append("This model ranks worse than chance: the interval of the ROC AUC lies below 0.5.")
+    elif interval is None or interval[0] <= 0.5:
+        said.append("That this model ranks better than chance is not shown: the interval of the ROC AUC holds 0.5.")
     return said
 
 
