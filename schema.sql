@@ -233,14 +233,23 @@ CREATE INDEX workers_stage ON workers (stage, seen_at_s);
 
 -- ---------------------------------------------------------- labels from outside
 
--- A verdict from a list of known commits; outranks the model's at s0_3.
+-- A verdict from a list of known commits or an advisory; outranks the model's at s0_3 if the setting trusted_labels
+-- names its quality.
 CREATE TABLE labels (
     commit_id  INTEGER NOT NULL REFERENCES commits (id),
-    source     TEXT NOT NULL,             -- name of the list
-    identifier TEXT NOT NULL DEFAULT '',  -- CVE, GHSA or other id; '' where the list gives none
+    source     TEXT NOT NULL,             -- name of the list; of an advisory its database: oss-fuzz, ghsa, cve, ...;
+                                          -- 'message': the identifier stands in the commit's message
+    identifier TEXT NOT NULL DEFAULT '',  -- CVE, else GHSA, else another id; '' where the list gives none
     label      TEXT NOT NULL CHECK (label IN ('yes', 'no')),
-    cwe        TEXT,                      -- 'CWE-787'
+    cwe        TEXT,                      -- 'CWE-787'; of several the most specific
     labelled_at_s REAL NOT NULL,
+    other_cwes TEXT NOT NULL DEFAULT '',  -- further ones, separated by a space
+    severity   TEXT,                      -- as given: a CVSS vector, a word
+    quality    TEXT NOT NULL DEFAULT 'list' CHECK (quality IN ('list', 'advisory', 'bisected', 'bisected_range', 'message')),
+                                          -- who says that it is this commit: a list; an advisory; OSS-Fuzz by bisection, to
+                                          -- this commit or to a range that ends with it; its own message alone
+    introduced_by TEXT NOT NULL DEFAULT '', -- SHAs of the commits that brought the vulnerability in, separated by a space
+    aliases    TEXT NOT NULL DEFAULT '',  -- other identifiers of the same vulnerability, separated by a space
     PRIMARY KEY (commit_id, source, identifier)
 ) STRICT, WITHOUT ROWID;
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from trustmine import resources
 
+_LABEL = "INSERT INTO labels (commit_id, source, identifier, label, cwe, labelled_at_s)"
+
 HOSTILE = (
     "<script>alert(1)</script> <img src=x onerror=alert(2)> & \"quoted\" 'single' \\ %s {{ 7*7 }} \u2028\u2029\x85 "
     "</textarea> javascript:alert(3) NUL[\0] tab[\t] caf\xe9 \U0001f41b \x1b[31m"
@@ -118,9 +120,18 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
                 (commit_id, json.dumps(["overflow", "fix"])),
             )
             put("INSERT INTO identifiers VALUES (?, 'CVE', 'CVE-2023-0001')", (commit_id,))
-            put("INSERT INTO labels VALUES (?, 'list', 'CVE-2023-0002', 'yes', 'CWE-787', 1)", (commit_id,))
-            put("INSERT INTO labels VALUES (?, 'list', 'CVE-2023-0003', 'yes', 'CWE-787', 1)", (commit_id,))
-            put("INSERT INTO labels VALUES (?, 'other list', 'CVE-2023-9999', 'no', 'CWE-1', 1)", (commit_id,))
+            put(
+                f"{_LABEL} VALUES (?, 'list', 'CVE-2023-0002', 'yes', 'CWE-787', 1)",
+                (commit_id,),
+            )
+            put(
+                f"{_LABEL} VALUES (?, 'list', 'CVE-2023-0003', 'yes', 'CWE-787', 1)",
+                (commit_id,),
+            )
+            put(
+                f"{_LABEL} VALUES (?, 'other list', 'CVE-2023-9999', 'no', 'CWE-1', 1)",
+                (commit_id,),
+            )
             put("INSERT INTO diffs VALUES (?, ?, 'utf-8', ?)", (commit_id, HOSTILE, len(HOSTILE)))
         case "s0_2":
             put("INSERT INTO commit_sizes VALUES (?, 10)", (commit_id,))

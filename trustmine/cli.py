@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
@@ -384,22 +384,51 @@ def show(
 
 @app.command()
 def label(
-    file: Annotated[Path, typer.Argument(help="CSV with a column commit or sha; optional repo, cve, cwe, label.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="CSV with a column commit or sha; optional repo, cve, cwe, severity, introduced_in, label.",
+        ),
+    ] = None,
+    osv: Annotated[
+        Path | None, typer.Option("--osv", help="Folder of OSV records (YAML or JSON, at any depth) instead of a file.")
+    ] = None,
     verdict: Annotated[
         Literal["yes", "no"], typer.Option("--set", help="The verdict where the file has no column label.")
     ] = "yes",
-    source: Annotated[str | None, typer.Option("--source", help="Name of the list [default: the file's name].")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", help="Name of the list [default: the file's, or the database of an OSV record]."),
+    ] = None,
     db: Db = None,
+    as_json: Json = False,
     config_file: Config = None,
 ) -> None:
-    """Take verdicts from a list of known commits; they outrank the model's.
+    """Take verdicts from a list of known commits, or from advisories.
 
-    Example: trustmine label known_fixes.csv --set yes
+    A list and commits that an advisory names outrank the model; fixes that
+    OSS-Fuzz found by bisection, and identifiers in messages, do not (setting
+    trusted_labels).
+
+    Example: trustmine label known_fixes.csv --set yes; trustmine label --osv oss-fuzz-vulns/
     """
-    from trustmine import labels
+    from trustmine import advisories, labels
 
-    with _database(_settings(config_file, db=db).settings) as conn:
-        done = labels.label(conn, file, source=source, default=verdict)
+    if (file is None) == (osv is None):
+        raise UsageError("Give a file, or a folder with --osv.")
+    settings = _settings(config_file, db=db).settings
+    with _database(settings) as conn:
+        if osv is not None:
+            with console.progress("label", None) as draw:
+                found = advisories.label(conn, osv, source=source, trusted=settings.trusted_labels, progress=draw)
+            console.print_advised(found, as_json)
+            return
+        assert file is not None, "one of both is given"
+        done = labels.label(conn, file, source=source, default=verdict, trusted=settings.trusted_labels)
+    if as_json:
+        console.print_json(asdict(done))
+        return
     console.say(
         f"{done.n_labels:,} labels on {done.n_commits:,} commits; {done.n_unknown:,} lines name commits that are not "
         f"in the database; {done.n_sent_back:,} rows are pending again because of them"

@@ -359,6 +359,7 @@ class Label:
     identifier: str  # CVE, GHSA, ...; '' where the list gives none
     label: str  # yes, no
     cwe: str | None
+    quality: str = "list"  # list, advisory, bisected, bisected_range, message
 
 
 # --------------------------------------------------------------- what a stage says

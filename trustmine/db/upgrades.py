@@ -22,6 +22,12 @@ _TO_2: tuple[str, ...] = (
         n_completion INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
     "ALTER TABLE commits ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE labels ADD COLUMN other_cwes TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE labels ADD COLUMN severity TEXT",
+    """ALTER TABLE labels ADD COLUMN quality TEXT NOT NULL DEFAULT 'list'
+       CHECK (quality IN ('list', 'advisory', 'bisected', 'bisected_range', 'message'))""",
+    "ALTER TABLE labels ADD COLUMN introduced_by TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE labels ADD COLUMN aliases TEXT NOT NULL DEFAULT ''",
 )
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}
