@@ -482,6 +482,20 @@ CREATE TABLE context_items (
     CHECK ((is_kept = 0) = (reason IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
+-- ----------------------------------------------- of `trustmine propose`, after s2_2
+
+-- What a model wrote into the gap of the fixed function, asked as for the task infill: candidate patches for s4.
+CREATE TABLE candidates (
+    commit_id    INTEGER NOT NULL REFERENCES commits (id),
+    request_hash TEXT NOT NULL,           -- the call in llm_calls
+    model_id     INTEGER NOT NULL REFERENCES models (id),
+    prompt_hash  TEXT NOT NULL,           -- sha256 of prompts/propose.md as it was asked with
+    code         TEXT NOT NULL,           -- what the model puts in place of <MASK_1>, whole lines; '' for nothing
+    verdict      TEXT NOT NULL CHECK (verdict IN ('fix', 'vulnerable', 'other')), -- by its tokens: what the fix put there
+                                          -- (merged_masks.fixed), what it removed (masks.removed), or something else
+    PRIMARY KEY (commit_id, request_hash)
+) STRICT, WITHOUT ROWID;
+
 -- ------------------------------------------------------------------ facts: s3_1
 
 -- Vulnerable blocks that the model pointed out without seeing the fix.

@@ -270,6 +270,53 @@ def run(
 
 
 @app.command()
+def propose(
+    db: Db = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many rows.")] = None,
+    per_row: Annotated[int, typer.Option("--per-row", min=1, help="Candidates per row.")] = 1,
+    repo: Repo = None,
+    start: Start = None,
+    end: End = None,
+    model: Model = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """Have the model write candidate patches into the gap of fixed functions, and compare them with the fix.
+
+    For rows that have passed s2_2; s4 makes examples of calibrate from them.
+
+    Example: trustmine propose --limit 100 --per-row 4
+    """
+    from trustmine import pipeline
+    from trustmine import propose as proposing
+
+    settings = _settings(config_file, db=db, model=model).settings
+    with _database(settings) as conn:
+        scope = _scope(conn, repo, start, end)
+        n = proposing.n_waiting(conn, scope, limit)
+        if n == 0:
+            console.say("No row has passed s2_2 yet: trustmine advance --stage s2_2")
+            return
+        models = pipeline.Models(conn, settings)
+        try:
+            engine = models.get()  # before the bar appears
+            with console.progress("propose", n) as draw:
+                done = proposing.propose(
+                    conn, settings, engine, per_row=per_row, limit=limit, scope=scope, progress=draw
+                )
+        finally:
+            models.close()
+    if as_json:
+        console.print_json(asdict(done))
+        return
+    console.table(("equal to", "candidates"), list(done.by_verdict.items()), right=("candidates",))
+    console.say(
+        f"{done.n_new:,} new candidates for {done.n_rows:,} rows; {done.n_overflows:,} questions did not fit in the "
+        f"context; {done.n_sent_back:,} rows are pending before s4 again"
+    )
+
+
+@app.command()
 def reset(
     stage: Stage,
     db: Db = None,

@@ -220,6 +220,8 @@ class Settings:
     # s3_2
     cwes: tuple[str, ...] = _setting(CWES, "weaknesses that an explanation may name")
     explanation_tokens: int = _setting(256, "tokens the model may write to explain a segment", low=16)
+    # propose
+    proposal_tokens: int = _setting(256, "tokens the model may write for one candidate patch", low=16)
     # s4
     taught_segments: str = _setting(
         "confirmed",

@@ -276,6 +276,20 @@ class ContextItem(Fact):
     n_tokens: int
 
 
+# ------------------------------------------------- of `propose`, between s2_2 and s4
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Fact):
+    TABLE: ClassVar[str] = "candidates"
+    STAGE: ClassVar[str] = "s2_2"  # not written by it, but made from its context: both go when a row goes back
+    request_hash: str
+    model_id: int
+    prompt_hash: str
+    code: str
+    verdict: str  # fix, vulnerable, other
+
+
 # ------------------------------------------------------------------------- s3_1
 
 
@@ -342,6 +356,7 @@ FACTS: tuple[type[Fact], ...] = (
     Element,
     ElementCount,
     ContextItem,
+    Candidate,
     Segment,
     Explanation,
     Instruction,

@@ -28,6 +28,15 @@ _TO_2: tuple[str, ...] = (
        CHECK (quality IN ('list', 'advisory', 'bisected', 'bisected_range', 'message'))""",
     "ALTER TABLE labels ADD COLUMN introduced_by TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE labels ADD COLUMN aliases TEXT NOT NULL DEFAULT ''",
+    """CREATE TABLE candidates (
+           commit_id INTEGER NOT NULL REFERENCES commits (id),
+           request_hash TEXT NOT NULL,
+           model_id INTEGER NOT NULL REFERENCES models (id),
+           prompt_hash TEXT NOT NULL,
+           code TEXT NOT NULL,
+           verdict TEXT NOT NULL CHECK (verdict IN ('fix', 'vulnerable', 'other')),
+           PRIMARY KEY (commit_id, request_hash)
+       ) STRICT, WITHOUT ROWID""",
 )
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}
