@@ -543,7 +543,9 @@ END;
 -- Training instructions in neutral form; export writes the formats.
 CREATE TABLE instructions (
     commit_id   INTEGER NOT NULL REFERENCES commits (id),
-    task        TEXT NOT NULL CHECK (task IN ('locate', 'locate_explain', 'infill', 'refine', 'calibrate', 'abstain')),
+    task        TEXT NOT NULL CHECK (task IN (
+                    'locate', 'locate_explain', 'infill', 'refine', 'calibrate', 'abstain',
+                    'benign')),           -- asked like locate, of functions in benign_functions; not of s4
     example_no  INTEGER NOT NULL,         -- from 1 within the task
     split       TEXT NOT NULL CHECK (split IN ('train', 'bench')),
     instruction TEXT NOT NULL,            -- what to do
@@ -553,6 +555,33 @@ CREATE TABLE instructions (
     PRIMARY KEY (commit_id, task, example_no)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX instructions_split ON instructions (split, task);
+
+-- -------------------------------------------------------------- `trustmine benign`
+
+-- Functions in which no vulnerability is known: those of a repository's tree that have lived longest as they are, and
+-- that no known fix has touched.
+CREATE TABLE benign_functions (
+    repo_id         INTEGER NOT NULL REFERENCES repos (id),
+    path            TEXT NOT NULL,        -- file in the tree of tree_sha
+    first_line      INTEGER NOT NULL,     -- lines of that file
+    last_line       INTEGER NOT NULL,
+    name            TEXT NOT NULL,        -- as written, qualified in C++
+    oid             TEXT NOT NULL,        -- git blob of the file
+    tree_sha        TEXT NOT NULL,        -- the commit whose tree was looked at: the tip that was ingested
+    since_commit_id INTEGER NOT NULL REFERENCES commits (id), -- the commit that made it what it is, comments and white
+                                          -- space aside
+    since_time_s    INTEGER NOT NULL,     -- when that was, by the commit's own clock
+    n_commits       INTEGER NOT NULL,     -- of the first-parent history since then: its lifespan
+    n_changes       INTEGER NOT NULL,     -- of these, how many changed its file
+    is_cut          INTEGER NOT NULL CHECK (is_cut IN (0, 1)), -- 1: a shallow clone ends there, so it may be older
+    n_tokens        INTEGER NOT NULL,     -- of `text`, cl100k_base
+    encoding        TEXT NOT NULL,        -- codec of `text`
+    text            TEXT NOT NULL,        -- the function, whole lines
+    split           TEXT NOT NULL CHECK (split IN ('train', 'bench')), -- by since_time_s: bench from the cutoff on
+    example_no      INTEGER NOT NULL,     -- of its example: instructions (since_commit_id, 'benign', example_no)
+    PRIMARY KEY (repo_id, path, first_line)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX benign_functions_since ON benign_functions (since_commit_id);
 
 -- ------------------------------------------------------------------------ views
 

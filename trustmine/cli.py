@@ -317,6 +317,50 @@ def propose(
 
 
 @app.command()
+def benign(
+    per_repo: Annotated[int, typer.Option("--per-repo", min=1, help="Functions per repository.")] = 100,
+    db: Db = None,
+    repo: Repo = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """Choose the functions that have lived longest unchanged as examples of "no vulnerability detected".
+
+    They are about as long as the vulnerable ones, and no known fix has touched
+    them. Takes some minutes for 40,000 commits; again: replaces what it chose.
+
+    Example: trustmine benign --per-repo 200 --repo curl/curl
+    """
+    from trustmine import benign as choosing
+    from trustmine.db import queries
+
+    settings = _settings(config_file, db=db).settings
+    done = []
+    with _database(settings) as conn:
+        wanted = _scope(conn, repo).repo_id
+        for row in queries.repos(conn):
+            if wanted in (None, row.id):
+                with console.progress(row.name, row.n_commits) as draw:
+                    done.append(choosing.choose(conn, settings, row.id, per_repo, draw))
+    if as_json:
+        console.print_json([asdict(one) for one in done])
+        return
+    console.table(
+        ("repository", "functions", "left out", "chosen"),
+        [
+            (one.repo, one.n_functions, ", ".join(f"{why} {n:,}" for why, n in one.left_out.items()), one.n_chosen)
+            for one in done
+        ],
+        right=("functions", "chosen"),
+    )
+    for one in done:
+        if one.n_missing:
+            console.say(f"{one.repo}: {one.n_missing:,} fewer than asked for: no others are as long as vulnerable ones")
+        if not one.has_lengths:
+            console.say(f"{one.repo}: of any length, for want of {choosing.MIN_LENGTHS} vulnerable functions (s1_1)")
+
+
+@app.command()
 def reset(
     stage: Stage,
     db: Db = None,
@@ -639,7 +683,9 @@ def export(
     format: Annotated[Literal["alpaca", "messages"], typer.Option("--format", help="Shape of the files.")] = "alpaca",
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="Only this task: locate, locate_explain, infill, refine, calibrate, abstain."),
+        typer.Option(
+            "--task", help="Only this task: locate, locate_explain, infill, refine, calibrate, abstain, benign."
+        ),
     ] = None,
     split: Annotated[Literal["train", "bench"] | None, typer.Option("--split", help="Only this split.")] = None,
     db: Db = None,

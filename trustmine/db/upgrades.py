@@ -37,6 +37,46 @@ _TO_2: tuple[str, ...] = (
            verdict TEXT NOT NULL CHECK (verdict IN ('fix', 'vulnerable', 'other')),
            PRIMARY KEY (commit_id, request_hash)
        ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE benign_functions (
+           repo_id INTEGER NOT NULL REFERENCES repos (id),
+           path TEXT NOT NULL,
+           first_line INTEGER NOT NULL,
+           last_line INTEGER NOT NULL,
+           name TEXT NOT NULL,
+           oid TEXT NOT NULL,
+           tree_sha TEXT NOT NULL,
+           since_commit_id INTEGER NOT NULL REFERENCES commits (id),
+           since_time_s INTEGER NOT NULL,
+           n_commits INTEGER NOT NULL,
+           n_changes INTEGER NOT NULL,
+           is_cut INTEGER NOT NULL CHECK (is_cut IN (0, 1)),
+           n_tokens INTEGER NOT NULL,
+           encoding TEXT NOT NULL,
+           text TEXT NOT NULL,
+           split TEXT NOT NULL CHECK (split IN ('train', 'bench')),
+           example_no INTEGER NOT NULL,
+           PRIMARY KEY (repo_id, path, first_line)
+       ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX benign_functions_since ON benign_functions (since_commit_id)",
+    # A CHECK can only be changed with its table; views name the table and stay as they are.
+    "PRAGMA legacy_alter_table = ON",
+    """CREATE TABLE instructions_2 (
+           commit_id INTEGER NOT NULL REFERENCES commits (id),
+           task TEXT NOT NULL CHECK (task IN (
+               'locate', 'locate_explain', 'infill', 'refine', 'calibrate', 'abstain', 'benign')),
+           example_no INTEGER NOT NULL,
+           split TEXT NOT NULL CHECK (split IN ('train', 'bench')),
+           instruction TEXT NOT NULL,
+           input TEXT NOT NULL,
+           output TEXT NOT NULL,
+           meta TEXT NOT NULL CHECK (json_valid(meta)),
+           PRIMARY KEY (commit_id, task, example_no)
+       ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO instructions_2 SELECT * FROM instructions",
+    "DROP TABLE instructions",
+    "ALTER TABLE instructions_2 RENAME TO instructions",
+    "CREATE INDEX instructions_split ON instructions (split, task)",
+    "PRAGMA legacy_alter_table = OFF",
 )
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}

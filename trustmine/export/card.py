@@ -14,10 +14,11 @@ _COLUMNS = {
 }
 _PROVENANCE = {
     "id": "`repo/commit/task/number`, unique",
-    "task": "locate, locate_explain, infill, refine, calibrate or abstain",
+    "task": "locate, locate_explain, infill, refine, calibrate, abstain, or benign: asked like locate, of a function "
+    "that has lived long unchanged, in which no vulnerability is known",
     "split": "`bench`: commits from the cutoff date on that have a CVE; `train`: everything before",
     "repo": "the repository",
-    "commit": "full SHA of the commit that the example was made from",
+    "commit": "full SHA of the commit that the example was made from; of benign: that made the function what it is",
     "path": "file after the fix",
     "function": "name of the changed function",
     "cve": "CVE identifiers separated by a space, from the message and from lists of known fixes",

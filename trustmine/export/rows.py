@@ -8,7 +8,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,13 @@ def examples(
     for commit_id, repo, sha, task, example_no, part, instruction, given, output, meta in found:
         if source is None or commit_id != present:
             present, source = commit_id, _provenance(conn, commit_id, repo, sha, recipes)
-        yield Example(task, example_no, part, instruction, given, output, meta, source)
+        origin = source if task != "benign" else _of_function(source, json.loads(meta))
+        yield Example(task, example_no, part, instruction, given, output, meta, origin)
+
+
+def _of_function(source: Provenance, meta: dict[str, str]) -> Provenance:
+    """Where a benign function comes from: its commit is no fix, and no answer of a model is behind it."""
+    return replace(source, path=meta["path"], function=meta["function"], label_source="lifespan", requests="")
 
 
 def _provenance(

@@ -22,7 +22,7 @@ from trustmine.export.manifest import File, Manifest
 
 FORMATS: dict[str, ModuleType] = {module.NAME: module for module in (alpaca, messages)}
 SPLITS = ("train", "bench")
-TASKS = ("locate", "locate_explain", "infill", "refine", "calibrate", "abstain")
+TASKS = ("locate", "locate_explain", "infill", "refine", "calibrate", "abstain", "benign")
 
 _OURS = {manifest.FILE_NAME, CARD_NAME, *(split + form.FILE_SUFFIX for split in SPLITS for form in FORMATS.values())}
 _PART = ".part"  # behind the name of a file that is being written
