@@ -30,7 +30,8 @@ from trustmine import counted, cparse, lifespan, profiles, samples, text, tokens
 from trustmine.config import Settings
 from trustmine.db import facts
 from trustmine.db.connect import transaction
-from trustmine.gitrepo import GitRepo
+from trustmine.errors import RepositoryError
+from trustmine.gitrepo import GitRepo, MissingObject
 from trustmine.lifespan import Lived
 from trustmine.lines import LineRange, cut_lines
 from trustmine.records import (
@@ -56,7 +57,6 @@ TASK = "benign"
 ANSWER = "No vulnerability detected in this function."
 TOLERANCE = 0.2  # of a length that is to be met
 MIN_LENGTHS = 16  # vulnerable functions; fewer say nothing about their lengths
-_LATEST_S = 253_402_300_799  # the end of year 9999
 MAX_BLOCK_LINES = 6  # of the statements that context is collected around; masks of curl's fixes have 1 to 6 as a rule
 
 # Why a function is none of those to choose from.
@@ -92,8 +92,19 @@ def choose(
 ) -> Chosen:
     """Store the benign functions of a repository and their examples. `progress` is told commits walked.
 
-    Raises RepositoryError, and MissingObject for an object of the tree that is not there.
+    Raises RepositoryError.
     """
+    try:
+        return _choose(conn, settings, repo_id, per_repo, progress)
+    except MissingObject as error:
+        raise RepositoryError(
+            "The repository cannot be read", str(error), "Repair or clone it again; nothing was changed"
+        ) from error
+
+
+def _choose(
+    conn: sqlite3.Connection, settings: Settings, repo_id: int, per_repo: int, progress: Callable[[int], object]
+) -> Chosen:
     ctx = tools.context(conn, settings)
     repo = ctx.repos.get(repo_id)
     name, tip = conn.execute(
@@ -246,8 +257,8 @@ def _made(
 ) -> tuple[str, Instruction, tuple[BlobSymbols, ...]]:
     """Split, example and new symbols of files."""
     lived = one.lived
-    since = datetime.datetime.fromtimestamp(min(repo.commit_time_s(lived.since_sha), _LATEST_S), datetime.UTC).date()
-    split = "train" if since < ctx.settings.cutoff else "bench"
+    midnight = datetime.datetime.combine(ctx.settings.cutoff, datetime.time(), datetime.UTC)
+    split = "train" if repo.commit_time_s(lived.since_sha) < midnight.timestamp() else "bench"
     key = hashlib.sha256(f"{lived.oid}:{lived.name}:{lived.first_line}".encode()).hexdigest()
     sample, news = _sample(ctx, repo, repo_id, tip, one, split, key)
     example = Instruction(

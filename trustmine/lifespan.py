@@ -2,19 +2,24 @@
 
 Walks the first-parent history backwards by the differences of trees. Per file
 it looks whether the version before still holds each function: its text byte
-for byte, which is quick, else its tokens. Only then, where a function was
-moved or laid out anew, is the old version parsed. Renames of files are
-followed as git finds them, functions that move from one file to another are
-not: there a function begins.
+for byte (first where the function above it would have it), else its tokens, around every place where its name
+stands before parameters and a brace. Only a function that was laid out anew
+has its old file parsed. Renames of files are followed as git finds them,
+functions that move from one file to another are not: there a function begins.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from trustmine.cparse import functions, strip_comments_and_space
 from trustmine.gitrepo import FileChange, GitRepo
-from trustmine.lines import LineRange, cut_lines
+from trustmine.lines import split_lines
 from trustmine.text import decode
+
+# How much longer a function may have been with other comments and white space, and what stands before its name.
+MORE_BYTES, BEFORE_BYTES = 8_000, 2_000
 
 
 @dataclass(slots=True)
@@ -26,6 +31,7 @@ class Lived:
     name: str
     first_line: int
     last_line: int
+    start_byte: int  # of its first line
     source: bytes  # whole lines
     body: bytes  # without comments and white space
     since_sha: str = ""  # the commit that made it what it is
@@ -56,7 +62,7 @@ def lifespans(
         if oid is not None and is_wanted(path):
             ours = _functions(repo.blob(oid), path, oid)
             found += ours
-            alive[raw] = [_Alive(one, one.source) for one in ours]
+            alive[raw] = [_Alive(one, one.source, one.start_byte) for one in ours]
     chain = repo.first_parents(tip)
     place = {sha: number for number, sha in enumerate(chain)}
     for sha, changes in repo.changes(chain):
@@ -83,6 +89,7 @@ class _Alive:
 
     lived: Lived
     source: bytes
+    start_byte: int
 
     def end(self, sha: str, n_commits: int, is_asked: bool) -> None:
         """This commit made it."""
@@ -97,36 +104,54 @@ def _before(
     """The functions that were there before the change, too."""
     old = None if change.old_oid is None else repo.blob(change.old_oid)
     path = decode(change.old_path)[0] if change.old_path is not None else ""
-    tokens: bytes | None = None
     by_body: dict[bytes, bytes] | None = None
     left = []
+    moved_by = 0  # bytes, the function above
     for one in held:
-        if old is not None and one.source not in old:
-            if tokens is None:
-                tokens = strip_comments_and_space(old, path)
-            if one.lived.body in tokens:
-                if by_body is None:
-                    by_body = {before.body: before.source for before in _functions(old, path, "")}
-                if one.lived.body in by_body:
-                    one.source = by_body[one.lived.body]
-                if is_asked:
-                    one.lived.touched_by = (*one.lived.touched_by, sha)
-            else:
-                one.end(sha, n_commits, is_asked)
-                continue
-        elif old is None:
+        start = -1
+        if old is not None:
+            expected = max(one.start_byte + moved_by, 0)
+            start = expected if old.startswith(one.source, expected) else old.find(one.source)
+        if start < 0 and (old is None or not _holds(old, one, path)):
             one.end(sha, n_commits, is_asked)
             continue
+        if start < 0:
+            assert old is not None, "nothing is found in no file"
+            if by_body is None:
+                by_body = {before.body: before.source for before in _functions(old, path, "")}
+            one.source = by_body.get(one.lived.body, one.source)
+            start = max(old.find(one.source), 0)
+            if is_asked:
+                one.lived.touched_by = (*one.lived.touched_by, sha)
+        moved_by, one.start_byte = start - one.start_byte, start
         one.lived.n_changes += 1
         left.append(one)
     return left
 
 
+def _holds(old: bytes, one: _Alive, path: str) -> bool:
+    """Whether a version of the file has a function with the same tokens."""
+    name = one.lived.name.rpartition("::")[2].encode()
+    if re.fullmatch(rb"~?\w+", name) is None:  # an operator may be written in several ways
+        return one.lived.body in strip_comments_and_space(old, path)
+    # Parameters of before C89 are declared between parentheses and brace.
+    between = rb"[^{}]" if b";" in one.lived.body.partition(b"{")[0] else rb"[^;{}]"
+    for found in re.finditer(rb"(?<!\w)%b\s*\(%b{0,4000}\{" % (re.escape(name), between), old):
+        start = old.rfind(b"\n", 0, max(found.start() - BEFORE_BYTES, 0)) + 1
+        part = old[start : found.end() + len(one.source) + MORE_BYTES]
+        if one.lived.body in strip_comments_and_space(part, path):
+            return True
+    return False
+
+
 def _functions(source: bytes, path: str, oid: str) -> list[Lived]:
     found = []
+    lines = split_lines(source)
+    starts = [0, *accumulate(map(len, lines))]
     for one in functions(source, path):
-        text = cut_lines(source, LineRange(one.first_line, one.last_line))
+        text = b"".join(lines[one.first_line - 1 : one.last_line])
         body = strip_comments_and_space(text, path).strip()
         if body and not one.has_error:
-            found.append(Lived(path, oid, one.name, one.first_line, one.last_line, text, body))
+            start = starts[one.first_line - 1]
+            found.append(Lived(path, oid, one.name, one.first_line, one.last_line, start, text, body))
     return found
