@@ -123,7 +123,8 @@ def _open(
     """The engine for a stage, calibrated where that stage needs it; None if lists have judged all its rows."""
     if stage_name != calibrate.STAGE:
         return models.get()
-    if n_waiting(conn, stage_name, replace(scope, is_labelled=True, qualities=settings.trusted_labels)) == n_waiting(conn, stage_name, scope):
+    labelled = replace(scope, is_labelled=True, qualities=settings.trusted_labels)
+    if n_waiting(conn, stage_name, labelled) == n_waiting(conn, stage_name, scope):
         return None
     engine = models.get()
     with show("calibrating", settings.calibration_rows) as draw:

@@ -168,7 +168,7 @@ def test_a_label_from_outside_outranks_the_model_which_is_not_asked() -> None:
 
 def test_a_label_that_is_not_trusted_leaves_the_verdict_to_the_model() -> None:
     bisected = Label("oss-fuzz", "OSV-2020-1", "yes", None, "bisected")
-    outcome, _ = judge(context((bisected,)), probabilities(0.1, 0.8, 0.1), text("No."))
+    outcome, _ = judge(context((bisected,)), probabilities(0.1, 0.8, 0.1))
     assert verdict(outcome).source == "model"
     trusting = replace(context((bisected,)), settings=Settings(trusted_labels=("bisected",)))
     assert judge(trusting) == (Advance((Verdict("yes", "oss-fuzz"),)), [])
