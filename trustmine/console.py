@@ -33,8 +33,8 @@ from trustmine.db.queries import ModelRun, Rate, StageCounts
 from trustmine.errors import TrustmineError
 
 if TYPE_CHECKING:
-    from trustmine.verify.base import Result
     from trustmine.advisories import Labelled
+    from trustmine.verify.base import Result
 
 MAX_NAMED = 20  # files that were not read
 

@@ -337,6 +337,11 @@ class Instruction(Fact):
     meta: Mapping[str, object]
 
 
+def is_of_its_stage(fact: Fact) -> bool:
+    """Whether the stage of its table wrote it: `propose` and `benign` add to what stages made."""
+    return not (isinstance(fact, Candidate) or (isinstance(fact, Instruction) and fact.task == "benign"))
+
+
 # Every table of facts, in the order in which stages write them.
 FACTS: tuple[type[Fact], ...] = (
     KeywordMatch,
