@@ -234,14 +234,23 @@ CREATE INDEX workers_stage ON workers (stage, seen_at_s);
 
 -- ---------------------------------------------------------- labels from outside
 
--- A verdict from a list of known commits; outranks the model's at s0_3.
+-- A verdict from a list of known commits or an advisory; outranks the model's at s0_3 if the setting trusted_labels
+-- names its quality.
 CREATE TABLE labels (
     commit_id  INTEGER NOT NULL REFERENCES commits (id),
-    source     TEXT NOT NULL,             -- name of the list
-    identifier TEXT NOT NULL DEFAULT '',  -- CVE, GHSA or other id; '' where the list gives none
+    source     TEXT NOT NULL,             -- name of the list; of an advisory its database: oss-fuzz, ghsa, cve, ...;
+                                          -- 'message': the identifier stands in the commit's message
+    identifier TEXT NOT NULL DEFAULT '',  -- CVE, else GHSA, else another id; '' where the list gives none
     label      TEXT NOT NULL CHECK (label IN ('yes', 'no')),
-    cwe        TEXT,                      -- 'CWE-787'
+    cwe        TEXT,                      -- 'CWE-787'; of several the most specific
     labelled_at_s REAL NOT NULL,
+    other_cwes TEXT NOT NULL DEFAULT '',  -- further ones, separated by a space
+    severity   TEXT,                      -- as given: a CVSS vector, a word
+    quality    TEXT NOT NULL DEFAULT 'list' CHECK (quality IN ('list', 'advisory', 'bisected', 'bisected_range', 'message')),
+                                          -- who says that it is this commit: a list; an advisory; OSS-Fuzz by bisection, to
+                                          -- this commit or to a range that ends with it; its own message alone
+    introduced_by TEXT NOT NULL DEFAULT '', -- SHAs of the commits that brought the vulnerability in, separated by a space
+    aliases    TEXT NOT NULL DEFAULT '',  -- other identifiers of the same vulnerability, separated by a space
     PRIMARY KEY (commit_id, source, identifier)
 ) STRICT, WITHOUT ROWID;
 
@@ -483,6 +492,20 @@ CREATE TABLE context_items (
     CHECK ((is_kept = 0) = (reason IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
+-- ----------------------------------------------- of `trustmine propose`, after s2_2
+
+-- What a model wrote into the gap of the fixed function, asked as for the task infill: candidate patches for s4.
+CREATE TABLE candidates (
+    commit_id    INTEGER NOT NULL REFERENCES commits (id),
+    request_hash TEXT NOT NULL,           -- the call in llm_calls
+    model_id     INTEGER NOT NULL REFERENCES models (id),
+    prompt_hash  TEXT NOT NULL,           -- sha256 of prompts/propose.md as it was asked with
+    code         TEXT NOT NULL,           -- what the model puts in place of <MASK_1>, whole lines; '' for nothing
+    verdict      TEXT NOT NULL CHECK (verdict IN ('fix', 'vulnerable', 'other')), -- by its tokens: what the fix put there
+                                          -- (merged_masks.fixed), what it removed (masks.removed), or something else
+    PRIMARY KEY (commit_id, request_hash)
+) STRICT, WITHOUT ROWID;
+
 -- ------------------------------------------------------------------ facts: s3_1
 
 -- Vulnerable blocks that the model pointed out without seeing the fix.
@@ -530,7 +553,9 @@ END;
 -- Training instructions in neutral form; export writes the formats.
 CREATE TABLE instructions (
     commit_id   INTEGER NOT NULL REFERENCES commits (id),
-    task        TEXT NOT NULL CHECK (task IN ('locate', 'locate_explain', 'infill', 'refine', 'calibrate', 'abstain')),
+    task        TEXT NOT NULL CHECK (task IN (
+                    'locate', 'locate_explain', 'infill', 'refine', 'calibrate', 'abstain',
+                    'benign')),           -- asked like locate, of functions in benign_functions; not of s4
     example_no  INTEGER NOT NULL,         -- from 1 within the task
     split       TEXT NOT NULL CHECK (split IN ('train', 'bench')),
     instruction TEXT NOT NULL,            -- what to do
@@ -540,6 +565,33 @@ CREATE TABLE instructions (
     PRIMARY KEY (commit_id, task, example_no)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX instructions_split ON instructions (split, task);
+
+-- -------------------------------------------------------------- `trustmine benign`
+
+-- Functions in which no vulnerability is known: those of a repository's tree that have lived longest as they are, and
+-- that no known fix has touched.
+CREATE TABLE benign_functions (
+    repo_id         INTEGER NOT NULL REFERENCES repos (id),
+    path            TEXT NOT NULL,        -- file in the tree of tree_sha
+    first_line      INTEGER NOT NULL,     -- lines of that file
+    last_line       INTEGER NOT NULL,
+    name            TEXT NOT NULL,        -- as written, qualified in C++
+    oid             TEXT NOT NULL,        -- git blob of the file
+    tree_sha        TEXT NOT NULL,        -- the commit whose tree was looked at: the tip that was ingested
+    since_commit_id INTEGER NOT NULL REFERENCES commits (id), -- the commit that made it what it is, comments and white
+                                          -- space aside
+    since_time_s    INTEGER NOT NULL,     -- when that was, by the commit's own clock
+    n_commits       INTEGER NOT NULL,     -- of the first-parent history since then: its lifespan
+    n_changes       INTEGER NOT NULL,     -- of these, how many changed its file
+    is_cut          INTEGER NOT NULL CHECK (is_cut IN (0, 1)), -- 1: a shallow clone ends there, so it may be older
+    n_tokens        INTEGER NOT NULL,     -- of `text`, cl100k_base
+    encoding        TEXT NOT NULL,        -- codec of `text`
+    text            TEXT NOT NULL,        -- the function, whole lines
+    split           TEXT NOT NULL CHECK (split IN ('train', 'bench')), -- by since_time_s: bench from the cutoff on
+    example_no      INTEGER NOT NULL,     -- of its example: instructions (since_commit_id, 'benign', example_no)
+    PRIMARY KEY (repo_id, path, first_line)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX benign_functions_since ON benign_functions (since_commit_id);
 
 -- ------------------------------------------------------------------------ views
 

@@ -121,3 +121,12 @@ def test_a_cve_takes_back_rows_that_were_too_new_without_one(
     assert labels.label(conn, file).n_sent_back == 1
     rows = conn.execute("SELECT status, outcome FROM commits ORDER BY id").fetchall()
     assert rows == [("s0_3", "open"), ("s0_3", "rejected"), ("s0_3", "rejected")]
+
+
+def test_severity_and_what_brought_it_in_are_kept(conn: sqlite3.Connection, add_commits: Add, tmp_path: Path) -> None:
+    add_commits(1)
+    file = write(tmp_path, f"commit,id,severity,introduced_in\n{1:040x},CVE-2020-1,Critical,{'A' * 40}; {'b' * 8}\n")
+    labels.label(conn, file)
+    assert conn.execute("SELECT severity, introduced_by, quality FROM labels").fetchall() == [
+        ("Critical", f"{'a' * 40} {'b' * 8}", "list")
+    ]

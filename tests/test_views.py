@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from web_helpers import SAMPLES, STAGES, Row, make_db
 
+_LABEL = "INSERT INTO labels (commit_id, source, identifier, label, cwe, labelled_at_s)"
+
 REASONS = ("no_keyword", "merge", "not_c", "undecided")
 
 
@@ -116,9 +118,9 @@ def test_the_most_promising_rows_that_wait_for_the_model_come_first(tmp_path: Pa
 
 def test_identifiers_come_from_messages_and_from_lists_that_say_yes(tmp_path: Path) -> None:
     conn = make_db(tmp_path / "t.db", [Row("r", "x", "s0_1")])
-    conn.execute("INSERT INTO labels VALUES (1, 'list', 'GHSA-aaaa-bbbb-cccc', 'yes', NULL, 1)")
-    conn.execute("INSERT INTO labels VALUES (1, 'list', 'XSA-1', 'yes', NULL, 1)")
-    conn.execute("INSERT INTO labels VALUES (1, 'bare list', '', 'yes', NULL, 1)")
+    conn.execute(f"{_LABEL} VALUES (1, 'list', 'GHSA-aaaa-bbbb-cccc', 'yes', NULL, 1)")
+    conn.execute(f"{_LABEL} VALUES (1, 'list', 'XSA-1', 'yes', NULL, 1)")
+    conn.execute(f"{_LABEL} VALUES (1, 'bare list', '', 'yes', NULL, 1)")
     assert sorted(conn.execute("SELECT kind, value, source FROM commit_identifiers")) == [
         ("CVE", "CVE-2023-0001", "message"),
         ("CVE", "CVE-2023-0002", "list"),

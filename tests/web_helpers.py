@@ -10,6 +10,8 @@ from pathlib import Path
 
 from trustmine import resources
 
+_LABEL = "INSERT INTO labels (commit_id, source, identifier, label, cwe, labelled_at_s)"
+
 HOSTILE = (
     "<script>alert(1)</script> <img src=x onerror=alert(2)> & \"quoted\" 'single' \\ %s {{ 7*7 }} \u2028\u2029\x85 "
     "</textarea> javascript:alert(3) NUL[\0] tab[\t] caf\xe9 \U0001f41b \x1b[31m"

@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
@@ -270,6 +270,97 @@ def run(
 
 
 @app.command()
+def propose(
+    db: Db = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many rows.")] = None,
+    per_row: Annotated[int, typer.Option("--per-row", min=1, help="Candidates per row.")] = 1,
+    repo: Repo = None,
+    start: Start = None,
+    end: End = None,
+    model: Model = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """Have the model write candidate patches into the gap of fixed functions, and compare them with the fix.
+
+    For rows that have passed s2_2; s4 makes examples of calibrate from them.
+
+    Example: trustmine propose --limit 100 --per-row 4
+    """
+    from trustmine import pipeline
+    from trustmine import propose as proposing
+
+    settings = _settings(config_file, db=db, model=model).settings
+    with _database(settings) as conn:
+        scope = _scope(conn, repo, start, end)
+        n = proposing.n_waiting(conn, scope, limit)
+        if n == 0:
+            console.say("No row has passed s2_2 yet: trustmine advance --stage s2_2")
+            return
+        models = pipeline.Models(conn, settings)
+        try:
+            engine = models.get()  # before the bar appears
+            with console.progress("propose", n) as draw:
+                done = proposing.propose(
+                    conn, settings, engine, per_row=per_row, limit=limit, scope=scope, progress=draw
+                )
+        finally:
+            models.close()
+    if as_json:
+        console.print_json(asdict(done))
+        return
+    console.table(("equal to", "candidates"), list(done.by_verdict.items()), right=("candidates",))
+    console.say(
+        f"{done.n_new:,} new candidates for {done.n_rows:,} rows; {done.n_overflows:,} questions did not fit in the "
+        f"context; {done.n_sent_back:,} rows are pending before s4 again"
+    )
+
+
+@app.command()
+def benign(
+    per_repo: Annotated[int, typer.Option("--per-repo", min=1, help="Functions per repository.")] = 100,
+    db: Db = None,
+    repo: Repo = None,
+    as_json: Json = False,
+    config_file: Config = None,
+) -> None:
+    """Choose the functions that have lived longest unchanged as examples of "no vulnerability detected".
+
+    They are about as long as the vulnerable ones, and no known fix has touched
+    them. Takes some minutes for 40,000 commits; again: replaces what it chose.
+
+    Example: trustmine benign --per-repo 200 --repo curl/curl
+    """
+    from trustmine import benign as choosing
+    from trustmine.db import queries
+
+    settings = _settings(config_file, db=db).settings
+    done = []
+    with _database(settings) as conn:
+        wanted = _scope(conn, repo).repo_id
+        for row in queries.repos(conn):
+            if wanted in (None, row.id):
+                with console.progress(row.name, row.n_commits) as draw:
+                    done.append(choosing.choose(conn, settings, row.id, per_repo, draw))
+    if as_json:
+        console.print_json([asdict(one) for one in done])
+        return
+    console.table(
+        ("repository", "functions", "left out", "chosen"),
+        [
+            (one.repo, one.n_functions, ", ".join(f"{why} {n:,}" for why, n in one.left_out.items()), one.n_chosen)
+            for one in done
+        ],
+        right=("functions", "chosen"),
+    )
+    for one in done:
+        if one.n_missing:
+            console.say(f"{one.repo}: {one.n_missing:,} fewer than asked for: no others are as long as vulnerable ones")
+        if not one.has_lengths:
+            console.say(f"{one.repo}: of any length, for want of {choosing.MIN_LENGTHS} vulnerable functions (s1_1)")
+
+
+@app.command()
 def reset(
     stage: Stage,
     db: Db = None,
@@ -384,22 +475,51 @@ def show(
 
 @app.command()
 def label(
-    file: Annotated[Path, typer.Argument(help="CSV with a column commit or sha; optional repo, cve, cwe, label.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="CSV with a column commit or sha; optional repo, cve, cwe, severity, introduced_in, label.",
+        ),
+    ] = None,
+    osv: Annotated[
+        Path | None, typer.Option("--osv", help="Folder of OSV records (YAML or JSON, at any depth) instead of a file.")
+    ] = None,
     verdict: Annotated[
         Literal["yes", "no"], typer.Option("--set", help="The verdict where the file has no column label.")
     ] = "yes",
-    source: Annotated[str | None, typer.Option("--source", help="Name of the list [default: the file's name].")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", help="Name of the list [default: the file's, or the database of an OSV record]."),
+    ] = None,
     db: Db = None,
+    as_json: Json = False,
     config_file: Config = None,
 ) -> None:
-    """Take verdicts from a list of known commits; they outrank the model's.
+    """Take verdicts from a list of known commits, or from advisories.
 
-    Example: trustmine label known_fixes.csv --set yes
+    A list and commits that an advisory names outrank the model; fixes that
+    OSS-Fuzz found by bisection, and identifiers in messages, do not (setting
+    trusted_labels).
+
+    Example: trustmine label known_fixes.csv --set yes; trustmine label --osv oss-fuzz-vulns/
     """
-    from trustmine import labels
+    from trustmine import advisories, labels
 
-    with _database(_settings(config_file, db=db).settings) as conn:
-        done = labels.label(conn, file, source=source, default=verdict)
+    if (file is None) == (osv is None):
+        raise UsageError("Give a file, or a folder with --osv.")
+    settings = _settings(config_file, db=db).settings
+    with _database(settings) as conn:
+        if osv is not None:
+            with console.progress("label", None) as draw:
+                found = advisories.label(conn, osv, source=source, trusted=settings.trusted_labels, progress=draw)
+            console.print_advised(found, as_json)
+            return
+        assert file is not None, "one of both is given"
+        done = labels.label(conn, file, source=source, default=verdict, trusted=settings.trusted_labels)
+    if as_json:
+        console.print_json(asdict(done))
+        return
     console.say(
         f"{done.n_labels:,} labels on {done.n_commits:,} commits; {done.n_unknown:,} lines name commits that are not "
         f"in the database; {done.n_sent_back:,} rows are pending again because of them"
@@ -638,7 +758,9 @@ def export(
     ] = "alpaca",
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="Only this task: locate, locate_explain, infill, refine, calibrate, abstain."),
+        typer.Option(
+            "--task", help="Only this task: locate, locate_explain, infill, refine, calibrate, abstain, benign."
+        ),
     ] = None,
     split: Annotated[
         Literal["train", "val", "test", "bench"] | None, typer.Option("--split", help="Only this split.")

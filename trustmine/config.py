@@ -187,6 +187,13 @@ class Settings:
         choices=("priority", "newest", "oldest"),
     )
     # s0_3
+    # Of the commits that OSS-Fuzz names for curl 2 of 8 found exactly, and 8 of 16 at the end of a range, fix nothing
+    # (a year in a notice, a typo in documentation; by their subjects, 2026-11).
+    trusted_labels: tuple[str, ...] = _setting(
+        ("list", "advisory"),
+        "qualities of labels that outrank the model's verdict",
+        choices=("list", "advisory", "bisected", "bisected_range", "message"),
+    )
     rationale: str = _setting("yes", "for which verdicts a rationale is asked", choices=("none", "yes", "all"))
     min_p_fix: float = _setting(0.5, "calibrated probability from which a verdict is yes", low=0)
     calibration_rows: int = _setting(64, "rows a calibration is estimated on", low=0)
@@ -213,6 +220,8 @@ class Settings:
     # s3_2
     cwes: tuple[str, ...] = _setting(CWES, "weaknesses that an explanation may name")
     explanation_tokens: int = _setting(256, "tokens the model may write to explain a segment", low=16)
+    # propose
+    proposal_tokens: int = _setting(256, "tokens the model may write for one candidate patch", low=16)
     # s4
     taught_segments: str = _setting(
         "confirmed",

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -32,7 +33,10 @@ from trustmine.db.queries import ModelRun, Rate, StageCounts
 from trustmine.errors import TrustmineError
 
 if TYPE_CHECKING:
+    from trustmine.advisories import Labelled
     from trustmine.verify.base import Result
+
+MAX_NAMED = 20  # files that were not read
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -235,6 +239,23 @@ def model_line(run: ModelRun) -> str:
         f"{run.n_cached / max(run.n_prompt, 1):.0%} of prompts from its cache, "
         f"at work {run.busy_s / max(run.seconds, 1e-3):.0%} of the time"
     )
+
+
+def print_advised(done: "Labelled", as_json: bool) -> None:
+    """What advisories said: labels by quality, and what became of the records."""
+    if as_json:
+        print_json(asdict(done))
+        return
+    table(("quality", "labels"), list(done.by_quality.items()), right=("labels",))
+    say(
+        f"{done.n_records:,} records ({done.n_withdrawn:,} withdrawn): {done.n_labels:,} labels on {done.n_commits:,} "
+        f"commits; {done.n_unknown:,} fixes are not in the database, {done.n_releases:,} commits stand for a release; "
+        f"{done.n_sent_back:,} rows are pending again because of them"
+    )
+    for one in done.malformed[:MAX_NAMED]:
+        say(f"Not read: {one.path}: {one.why}")
+    if len(done.malformed) > MAX_NAMED:
+        say(f"Not read: {len(done.malformed) - MAX_NAMED:,} more; --json names them all")
 
 
 def jsonable(value: Any) -> Any:

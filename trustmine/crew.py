@@ -325,7 +325,8 @@ def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
             model, scope = None, task.scope
             if get(stage).KIND == "llm":
                 model = asked.open(stage)
-                scope = scope if model is not None else replace(scope, is_labelled=True)
+                if model is None:
+                    scope = replace(scope, is_labelled=True, qualities=task.settings.trusted_labels)
             posts[stage] = worker.post(
                 conn,
                 stage,

@@ -116,6 +116,74 @@ def history(git_dir: str, tips: Sequence[str], hide: Sequence[str]) -> Iterator[
             _stop(reader)
 
 
+def first_parents(git_dir: str, tip: str) -> list[str]:
+    """The commit, its first parent, and so on to the root. Raises LookupError with git's words."""
+    return _output(git_dir, ["rev-list", "--first-parent", tip, "--"]).decode("ascii").split()
+
+
+def raw_changes(git_dir: str, shas: Sequence[str]) -> Iterator[tuple[str, list[bytes]]]:
+    """(SHA, fields of `git diff-tree --raw -z`) of commits against their first parent, in their order.
+
+    The fields of one file are `:mode mode oid oid status`, its path and, if it was renamed, its new path. Commits that
+    change nothing are left out. Raises LookupError with git's words.
+    """
+    options = ["--stdin", "-r", "--root", "--raw", "-z", "--no-abbrev", "--find-renames", "--diff-merges=first-parent"]
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as errors:
+        asked.write("".join(f"{sha}\n" for sha in shas).encode())
+        asked.seek(0)
+        process = subprocess.Popen(
+            [*_command(git_dir, None), "diff-tree", *options],
+            env=_environment(network=False),
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+        try:
+            if process.stdout is None:
+                raise RuntimeError("git was started without a pipe")
+            sha, fields, n_paths = b"", list[bytes](), 0
+            for field in _fields(process.stdout):
+                if n_paths:  # a path may read like anything
+                    n_paths -= 1
+                    fields.append(field)
+                elif field.startswith(b":"):
+                    n_paths = 2 if field.rpartition(b" ")[2][:1] in (b"R", b"C") else 1
+                    fields.append(field)
+                else:
+                    if fields:
+                        yield sha.decode("ascii"), fields
+                    sha, fields = field, []
+            if process.wait():
+                errors.seek(0)
+                raise LookupError(errors.read().decode(errors="replace").strip())
+            if fields:
+                yield sha.decode("ascii"), fields
+        finally:
+            _stop(process)
+
+
+def _fields(stream: IO[bytes]) -> Iterator[bytes]:
+    """What stands between NUL bytes."""
+    rest = b""
+    while more := stream.read(PIPE_BYTES):
+        *fields, rest = (rest + more).split(b"\0")
+        yield from fields
+
+
+def _output(git_dir: str, arguments: Sequence[str]) -> bytes:
+    """What a reading command prints. Raises LookupError with git's words."""
+    done = subprocess.run(
+        [*_command(git_dir, None), *arguments],
+        env=_environment(network=False),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise LookupError(done.stderr.decode(errors="replace").strip())
+    return done.stdout
+
+
 class DiffTree:
     """One long-lived `git diff-tree` that is asked for many patches and works ahead of who reads them."""
 

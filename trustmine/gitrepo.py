@@ -18,6 +18,8 @@ one thread.
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,6 +52,7 @@ pygit2.settings.owner_validation = False
 for _level in (ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
     pygit2.settings.search_path[_level] = ""
 
+_REGULAR = ("100644", "100755", "100664")  # the last one stands in some old histories
 _NOTHING: tuple[None, None] = (None, None)  # no file, no tree
 _UNREADABLE = (KeyError, ValueError, OSError, pygit2.GitError)
 
@@ -60,6 +63,16 @@ class MissingObject(LookupError):
     def __init__(self, kind: str, oid: str, path: str, cause: object, is_shallow: bool) -> None:
         hint = f"git -C {path} fetch --unshallow" if is_shallow else f"git -C {path} fsck"
         super().__init__(f"Cannot read {kind} {oid[:10]} in {path}\n  {cause}\n  Try: {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """What a commit did to one regular file. A path and oid are None where there is no such file."""
+
+    old_path: bytes | None
+    new_path: bytes | None
+    old_oid: str | None
+    new_oid: str | None
 
 
 class GitRepo:
@@ -174,15 +187,42 @@ class GitRepo:
         push, gc) are ignored. Raises RepositoryError at a missing or damaged object.
         """
         present = [sha for sha in hide if self.has(sha)]
-        try:
+        with self._readable():
             for sha, commit in gitcli.history(self.path, tips, present) if tips else ():
                 yield _header(sha, commit, sha in self._cut_off)
+
+    def first_parents(self, tip: str) -> list[str]:
+        """The commit, its first parent, and so on to the root. Raises RepositoryError."""
+        with self._readable():
+            return gitcli.first_parents(self.path, tip)
+
+    def changes(self, shas: Sequence[str]) -> Iterator[tuple[str, list[FileChange]]]:
+        """What commits did to regular files, against their first parent; those that did nothing are left out.
+
+        In the order given. Raises RepositoryError.
+        """
+        with self._readable():
+            for sha, fields in gitcli.raw_changes(self.path, shas):
+                yield sha, _file_changes(fields)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except LookupError as error:
             raise RepositoryError(
                 f"The history of {self.path} cannot be read to its end",
                 str(error),
                 f"See: git -C {self.path} fsck; then fetch the missing objects or clone again",
             ) from error
+
+    def is_cut_off(self, sha: str) -> bool:
+        """Whether a shallow clone has left out the parents of this commit."""
+        return sha in self._cut_off
+
+    def commit_time_s(self, sha: str) -> int:
+        """Raises MissingObject."""
+        return _header(sha, self._read("commit", sha), False).commit_time_s
 
     def _read(self, kind: str, oid: str) -> bytes:
         try:
@@ -313,6 +353,27 @@ class GitRepo:
         parents = _parents_of(commit)
         before = _tree_of(self._read("commit", parents[0])) if parents else EMPTY_TREE
         return f"{before} {_tree_of(commit)}"
+
+
+def _file_changes(fields: Sequence[bytes]) -> list[FileChange]:
+    """Links and submodules are no files."""
+    found = []
+    left = iter(fields)
+    for field in left:
+        old_mode, new_mode, old_oid, new_oid, status = field[1:].decode("ascii").split(" ")
+        old_path = next(left)
+        new_path = next(left) if status[0] in "RC" else old_path
+        was, is_now = old_mode in _REGULAR, new_mode in _REGULAR
+        if was or is_now:
+            found.append(
+                FileChange(
+                    old_path if was and status[0] != "C" else None,
+                    new_path if is_now else None,
+                    old_oid if was and status[0] != "C" else None,
+                    new_oid if is_now else None,
+                )
+            )
+    return found
 
 
 def _has_no_worktree(repo: pygit2.Repository) -> bool:

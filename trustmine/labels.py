@@ -1,12 +1,15 @@
 """Verdicts from outside: lists of known fixes, and where each of them got lost.
 
 A list is a CSV file with a column `commit` or `sha` (7 digits or more) and
-optionally `repo`, `cve` or `id`, `cwe` and `label` (yes, no). A label outranks
+optionally `repo`, `cve` or `id`, `cwe`, `severity`, `introduced_in` and `label`
+(yes, no). A label of a quality that the setting `trusted_labels` names outranks
 the model's verdict at s0_3; rows that s0_3 decided otherwise go back before it,
-and rows that s1_1 found too new to be without a CVE go back before s1_1 when they get one.
+and rows that s1_1 found too new to be without a CVE go back before s1_1 when
+they get one. Labels from advisories come from `advisories`.
 """
 
 import csv
+import json
 import re
 import sqlite3
 import time
@@ -17,11 +20,14 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from trustmine import cwe
+from trustmine.config import Settings
 from trustmine.db import queries, recipes
 from trustmine.errors import TrustmineError
 
 _SHA = re.compile(r"^[0-9a-f]{7,64}$")
-_CWE = re.compile(r"^(?:CWE-)?(\d+)$", re.IGNORECASE)
+_SHAS = re.compile(r"(?<![0-9a-f])[0-9a-f]{7,40}(?![0-9a-f])")
+LIST = "list"  # the quality of what somebody put together
 SECTION = "s0_3"  # where labels count
 
 
@@ -35,6 +41,8 @@ class Known:
     identifier: str  # CVE, GHSA, ... or ''
     cwe: str | None
     label: str | None  # yes, no; None where the list has no such column
+    severity: str | None
+    introduced_by: tuple[str, ...]  # SHAs, maybe abbreviated
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,8 @@ def read(file: Path) -> list[Known]:
                     cell(row, "cve") or cell(row, "id"),
                     cell(row, "cwe"),
                     cell(row, "label").lower(),
+                    cell(row, "severity"),
+                    cell(row, "introduced_in") or cell(row, "introduced_by"),
                 )
                 for row in reader
             ]
@@ -91,19 +101,30 @@ def read(file: Path) -> list[Known]:
         raise TrustmineError("Cannot read the list", f"{file}: {error}", "Give a CSV file in UTF-8") from error
 
 
-def _known(file: Path, line: int, sha: str, repo: str, identifier: str, cwe: str, label: str) -> Known:
+def _known(
+    file: Path,
+    line: int,
+    sha: str,
+    repo: str,
+    identifier: str,
+    weakness: str,
+    label: str,
+    severity: str,
+    introduced_by: str,
+) -> Known:
     if not _SHA.match(sha):
         raise TrustmineError(f"This is no commit: {sha!r}", f"{file}, line {line}", "Give 7 hexadecimal digits or more")
     if label not in ("", "yes", "no"):
         raise TrustmineError(f"A label is yes or no, not {label!r}", f"{file}, line {line}", "Mend the list")
-    number = _CWE.match(cwe)
     return Known(
         line,
         sha,
         repo,
         identifier.upper() if identifier[:4].upper() == "CVE-" else identifier,
-        f"CWE-{int(number[1])}" if number else None,
+        cwe.read(weakness),
         label or None,
+        severity or None,
+        tuple(_SHAS.findall(introduced_by.lower())),
     )
 
 
@@ -122,8 +143,18 @@ def fixes(conn: sqlite3.Connection, file: Path) -> tuple[set[int], int]:
     return {i for line in known for i in _matches(conn, line, repo_ids)}, len({line.sha for line in known})
 
 
-def label(conn: sqlite3.Connection, file: Path, *, source: str | None = None, default: str = "yes") -> Labelled:
-    """Store the verdicts of a list; `default` where it has no column `label`. Raises TrustmineError."""
+def label(
+    conn: sqlite3.Connection,
+    file: Path,
+    *,
+    source: str | None = None,
+    default: str = "yes",
+    trusted: Sequence[str] = Settings.trusted_labels,
+) -> Labelled:
+    """Store the verdicts of a list; `default` where it has no column `label`. Raises TrustmineError.
+
+    `trusted`: qualities of labels that outrank the model.
+    """
     known = read(file)
     source = source or file.stem
     repo_ids = {repo.name: repo.id for repo in queries.repos(conn)}
@@ -140,24 +171,30 @@ def label(conn: sqlite3.Connection, file: Path, *, source: str | None = None, de
                 "identifier": line.identifier,
                 "label": line.label or default,
                 "cwe": line.cwe,
+                "severity": line.severity,
+                "quality": LIST,
+                "introduced_by": " ".join(line.introduced_by),
                 "labelled_at_s": now,
             }
             for i in ids
         ]
     Database(conn, execute_plugins=False).table("labels").upsert_all(rows, pk=("commit_id", "source", "identifier"))
     commit_ids = {int(str(row["commit_id"])) for row in rows}
-    return Labelled(len(rows), len(commit_ids), n_unknown, _send_back(conn, sorted(commit_ids)))
+    return Labelled(len(rows), len(commit_ids), n_unknown, send_back(conn, sorted(commit_ids), trusted))
 
 
-def _send_back(conn: sqlite3.Connection, ids: Sequence[int]) -> int:
-    """Rows that s0_3 decided by something else than what their labels now say."""
+def send_back(conn: sqlite3.Connection, ids: Sequence[int], trusted: Sequence[str]) -> int:
+    """Rows that s0_3 decided by something else than what their labels now say; how many there were."""
     other = [
         row[0]
         for row in conn.execute(
-            """SELECT commit_id FROM verdicts
-               WHERE commit_id IN (SELECT value FROM json_each(?)) AND (source = 'model' OR label <>
-                   (SELECT max(label) FROM labels WHERE labels.commit_id = verdicts.commit_id))""",
-            (str(list(ids)),),
+            """SELECT commit_id FROM (
+                   SELECT commit_id, label, source <> 'model' AS is_labelled, (
+                       SELECT max(l.label) FROM labels AS l WHERE l.commit_id = verdicts.commit_id
+                       AND l.quality IN (SELECT value FROM json_each(?2))) AS wanted
+                   FROM verdicts WHERE commit_id IN (SELECT value FROM json_each(?1)))
+               WHERE iif(is_labelled, wanted IS NULL OR wanted <> label, wanted IS NOT NULL)""",
+            (json.dumps(list(ids)), json.dumps(list(trusted))),
         )
     ]
     # A CVE lets a commit of after the cutoff into the split bench.
@@ -166,7 +203,7 @@ def _send_back(conn: sqlite3.Connection, ids: Sequence[int]) -> int:
         for row in conn.execute(
             """SELECT id FROM commits WHERE id IN (SELECT value FROM json_each(?)) AND reject_reason = 'after_cutoff'
                AND id IN (SELECT commit_id FROM labels WHERE label = 'yes' AND identifier LIKE 'CVE-%')""",
-            (str(list(ids)),),
+            (json.dumps(list(ids)),),
         )
         if row[0] not in set(other)
     ]

@@ -98,7 +98,7 @@ def advance(
     scope = plan.scope
     if stage.KIND == "llm" and n_workers == 1:
         engine = _open(conn, settings, models, scope, stage_name, show)  # before the bar: loading is not judging
-        scope = scope if engine is not None else replace(scope, is_labelled=True)
+        scope = scope if engine is not None else replace(scope, is_labelled=True, qualities=settings.trusted_labels)
     total = Tally()
     with show(stage_name, waiting) as draw:
 
@@ -123,7 +123,8 @@ def _open(
     """The engine for a stage, calibrated where that stage needs it; None if lists have judged all its rows."""
     if stage_name != calibrate.STAGE:
         return models.get()
-    if n_waiting(conn, stage_name, replace(scope, is_labelled=True)) == n_waiting(conn, stage_name, scope):
+    labelled = replace(scope, is_labelled=True, qualities=settings.trusted_labels)
+    if n_waiting(conn, stage_name, labelled) == n_waiting(conn, stage_name, scope):
         return None
     engine = models.get()
     with show("calibrating", settings.calibration_rows) as draw:

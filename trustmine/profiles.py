@@ -36,6 +36,8 @@ GENERATED_FILES = words("""
 VERSION_STAMPS = words("""
     version.c version.h *_version.h *-version.h version_*.h patchlevel.h
 """)
+# What is no source of the product itself.
+IGNORED_FILES = TEST_FILES + EXAMPLE_FILES + GENERATED_FILES + VERSION_STAMPS
 
 # What sanitizers, memory checkers and the kernel's signals leave in a message, and the tools that found it.
 # https://clang.llvm.org/docs/AddressSanitizer.html and its siblings, https://valgrind.org/docs/manual/
@@ -76,7 +78,7 @@ WIDE: Mapping[str, object] = MappingProxyType(
         "admit": ("keywords", "identifiers", "crash_words"),
         "identifier_kinds": ("CVE", "GHSA", "CWE", "OSV", "OSS-Fuzz", "report", "issue"),
         "counted_files": "source",
-        "ignored_files": TEST_FILES + EXAMPLE_FILES + GENERATED_FILES + VERSION_STAMPS,
+        "ignored_files": IGNORED_FILES,
         "headers": "beside",
         "extensions": (".c", ".cc", ".cpp", ".h", ".cxx", ".hpp", ".hh"),
         "max_commit_tokens": 1_500,

@@ -285,6 +285,20 @@ class ContextItem(Fact):
     n_tokens: int
 
 
+# ------------------------------------------------- of `propose`, between s2_2 and s4
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Fact):
+    TABLE: ClassVar[str] = "candidates"
+    STAGE: ClassVar[str] = "s2_2"  # not written by it, but made from its context: both go when a row goes back
+    request_hash: str
+    model_id: int
+    prompt_hash: str
+    code: str
+    verdict: str  # fix, vulnerable, other
+
+
 # ------------------------------------------------------------------------- s3_1
 
 
@@ -332,6 +346,11 @@ class Instruction(Fact):
     meta: Mapping[str, object]
 
 
+def is_of_its_stage(fact: Fact) -> bool:
+    """Whether the stage of its table wrote it: `propose` and `benign` add to what stages made."""
+    return not (isinstance(fact, Candidate) or (isinstance(fact, Instruction) and fact.task == "benign"))
+
+
 # Every table of facts, in the order in which stages write them.
 FACTS: tuple[type[Fact], ...] = (
     KeywordMatch,
@@ -352,6 +371,7 @@ FACTS: tuple[type[Fact], ...] = (
     Element,
     ElementCount,
     ContextItem,
+    Candidate,
     Segment,
     Explanation,
     Instruction,
@@ -369,6 +389,7 @@ class Label:
     identifier: str  # CVE, GHSA, ...; '' where the list gives none
     label: str  # yes, no
     cwe: str | None
+    quality: str = "list"  # list, advisory, bisected, bisected_range, message
 
 
 # --------------------------------------------------------------- what a stage says

@@ -113,7 +113,7 @@ def _head(c: dict[str, Any]) -> None:
     elif c["outcome"] != "open":
         where += f", {c['outcome']}"
     ids = [f"{row['kind']} {row['value']}" for row in c["identifiers"]]
-    ids += [f"{row['identifier'] or row['label']} {row['cwe'] or ''} ({row['source']})" for row in c["labels"]]
+    ids += [_label(row) for row in c["labels"]]
     facts = Table.grid(padding=(0, 2))
     lines = [
         ("commit", c["sha"]),
@@ -133,6 +133,14 @@ def _head(c: dict[str, Any]) -> None:
             facts.add_row(plain(name, "bold"), plain(value))
     console.out.print(facts)
     _section("Message", c["message"].rstrip("\n"))
+
+
+def _label(row: dict[str, Any]) -> str:
+    """Identifier, weaknesses, severity, and in brackets who says so: "CVE-2020-1 CWE-787 HIGH (ghsa, advisory)"."""
+    what = [row["identifier"] or row["label"], row["cwe"], row["other_cwes"], row["severity"]]
+    if row["introduced_by"]:
+        what.append(f"since {', '.join(sha[:12] for sha in row['introduced_by'].split())}")
+    return f"{' '.join(filter(None, what))} ({row['source']}, {row['quality']})"
 
 
 def _priority(row: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ from trustmine.db.claims import Failure, Scope, Tally
 from trustmine.db.connect import connect
 from trustmine.records import Advance, Commit, KeywordMatch, Outcome, Reject
 
+_LABEL = "INSERT INTO labels (commit_id, source, identifier, label, cwe, labelled_at_s)"
+
 Add = Callable[..., list[int]]
 OK = Advance((KeywordMatch(("fix",)),))
 
@@ -132,7 +134,11 @@ def test_scope_limits_what_is_claimed(conn: sqlite3.Connection, add_commits: Add
     assert [c.id for c in take(conn, "a", scope=Scope(repo_id=repo_id))] == others
     assert [c.id for c in take(conn, "b", scope=Scope(start=ids[2], end=ids[4]))] == ids[2:4]
     assert [c.id for c in take(conn, "c", scope=Scope(ids=(ids[5],)))] == [ids[5]]
-    conn.execute("INSERT INTO labels VALUES (?, 'list', '', 'yes', NULL, 0)", (ids[4],))
+    conn.execute(
+        f"{_LABEL} VALUES (?, 'list', '', 'yes', NULL, 0)",
+        (ids[4],),
+    )
+    assert take(conn, "d", scope=Scope(is_labelled=True, qualities=("advisory",))) == []
     assert [c.id for c in take(conn, "d", scope=Scope(is_labelled=True))] == [ids[4]]
 
 

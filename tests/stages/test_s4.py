@@ -8,6 +8,7 @@ from stage_helpers import DIFF, EXPLANATION, FIXED, FUNCTION, MASK, MERGED, MESS
 
 from trustmine.records import (
     Advance,
+    Candidate,
     ContextItem,
     DiffFile,
     Element,
@@ -15,6 +16,7 @@ from trustmine.records import (
     FunctionPair,
     Identifier,
     Instruction,
+    Reject,
     Verdict,
 )
 from trustmine.stages import s4_instruct
@@ -39,10 +41,11 @@ def instructions(*given: Fact, sha: str = SHA) -> dict[tuple[str, int], Instruct
     return {(one.task, one.example_no): one for one in made}
 
 
-def test_a_row_becomes_one_example_per_task_and_two_candidates() -> None:
+def test_a_row_becomes_one_example_per_task_and_four_candidates() -> None:
     made = instructions(*facts())
     assert list(made) == [
-        ("locate", 1), ("locate_explain", 1), ("infill", 1), ("refine", 1), ("calibrate", 1), ("calibrate", 2)
+        ("locate", 1), ("locate_explain", 1), ("infill", 1), ("refine", 1),
+        ("calibrate", 1), ("calibrate", 2), ("calibrate", 3), ("calibrate", 4),
     ]  # fmt: skip
     assert {one.split for one in made.values()} == {"train"}
     assert all(one.instruction and one.input and one.output for one in made.values())
@@ -107,27 +110,84 @@ def test_a_candidate_removes_the_weakness_or_has_no_effect() -> None:
     assert good.instruction == bad.instruction
 
 
-def test_a_candidate_without_effect_may_claim_to_be_safe() -> None:
-    one = instructions(*facts(), sha="0" * 40)["calibrate", 2]
-    candidate = one.input.split("Candidate:\n\n```c\n")[1].split("```")[0].split("\n")
-    assert candidate.pop(8).strip().startswith("/* ")
-    assert "\n".join(candidate) == FUNCTION.pre_text
+def candidate_of(one: Instruction) -> str:
+    return one.input.split("Candidate:\n\n```c\n")[1].split("```")[0]
+
+
+def test_the_same_unrelated_change_is_made_to_what_is_vulnerable_and_to_what_is_not() -> None:
+    made = instructions(*facts())
+    bad, good = made["calibrate", 3], made["calibrate", 4]
+    assert (bad.meta["candidate"], good.meta["candidate"]) == ("pre-image, rename", "post-image, rename")
+    assert bad.output.startswith("No. The candidate renames `data` to `data_value` and changes nothing that runs.")
+    assert good.output.startswith("Yes. In place of line 9 the candidate has its lines 9-11, and the weakness is gone.")
+    for one, text in ((bad, FUNCTION.pre_text), (good, FUNCTION.post_text)):
+        assert candidate_of(one) == text.replace("data", "data_value")
+
+
+def proposed(code: str, verdict: str) -> Candidate:
+    return Candidate(request_hash="c" + verdict, model_id=1, prompt_hash="p", code=code, verdict=verdict)
+
+
+def test_what_a_model_wrote_is_judged_by_the_real_fix_and_what_nobody_can_judge_is_left_out() -> None:
+    fix = FIXED.replace("return RECORD_BAD;", "return RECORD_BAD; /* too long */")
+    same = REMOVED.replace("memcpy(out->name,", "memcpy( out->name,")
+    other = "    if (name_len < NAME_SIZE)\n" + REMOVED
+    given = [proposed(fix, "fix"), proposed(same, "vulnerable"), proposed(other, "other")]
+    made = [one for (task, _), one in instructions(*facts(), *given).items() if task == "calibrate"][4:]
+    assert [(one.meta["candidate"], one.meta["removes"], one.meta["request"]) for one in made] == [
+        ("model", True, "s4:cfix"),
+        ("model", False, "s4:cvulnerable"),
+    ]
+    assert candidate_of(made[0]) == MERGED.masked_post.replace("    <MASK_1>\n", fix)
+    assert made[1].output.startswith("No. What the candidate does is what the function did before. The weakness in")
+
+
+def test_a_model_that_wrote_the_fix_byte_for_byte_adds_nothing() -> None:
+    assert instructions(*facts(), proposed(FIXED, "fix")) == instructions(*facts())
+
+
+def test_the_old_code_in_a_function_that_is_fixed_elsewhere_too_is_not_judged() -> None:
+    elsewhere = dataclasses.replace(
+        MERGED, masked_post=MERGED.masked_post.replace("size_t name_len;", "unsigned name_len;")
+    )
+    given = [elsewhere if fact is MERGED else fact for fact in facts()]
+    made = instructions(*given, proposed(REMOVED.replace("memcpy(", "memcpy( "), "vulnerable"))
+    assert ("calibrate", 5) not in made
 
 
 def test_no_comment_goes_into_a_continued_line() -> None:
     function = dataclasses.replace(
-        FUNCTION, pre_text=FUNCTION.pre_text.replace("name_len = read_u16(data + 2);", "name_len = 2; \\")
+        FUNCTION,
+        pre_text="int f(void)\n{\n#define A 1 \\\n    2\n    return A;\n}\n",
+        post_text="int f(void)\n{\n    return 0;\n}\n",
     )
-    one = instructions(*facts(function=function), sha="0" * 40)["calibrate", 2]
-    assert function.pre_text in one.input
+    sample = [
+        dataclasses.replace(MASK, first_line=4, last_line=5) if fact is MASK else fact
+        for fact in facts(function=function)
+    ]
+    kinds = [one.meta["candidate"] for one in instructions(*sample).values() if one.task == "calibrate"]
+    assert kinds == ["post-image", "pre-image"]
 
 
 @pytest.mark.parametrize("sha", [SHA, FEW])
 def test_no_input_gives_its_answer_away(sha: str) -> None:
     for (task, number), one in instructions(*facts(), sha=sha).items():
         assert MESSAGE.split("\n")[0] not in one.input
-        if (task, number) != ("calibrate", 1):
+        if task != "calibrate" or number in (2, 3):
             assert "RECORD_BAD" not in one.input, task
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        f"It lacks {FIXED.splitlines()[0].strip()} there.",
+        "A crafted record overflowed the buffer of the name.",
+    ],
+)
+def test_a_row_whose_explanation_repeats_the_fix_or_the_message_is_rejected(planted: str) -> None:
+    leaky = dataclasses.replace(EXPLANATION, root_cause=planted)
+    given = [leaky if fact is EXPLANATION else fact for fact in facts()]
+    assert s4_instruct.run(commit(SHA), context(*given)) == Reject("gives_answer_away")
 
 
 def test_what_only_the_fixed_code_uses_is_shown_only_where_that_is_written() -> None:

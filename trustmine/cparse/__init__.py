@@ -8,6 +8,7 @@ number of parser steps.
 from trustmine.cparse.functions import Function, Outline, function_at, functions, outline
 from trustmine.cparse.lexis import code_lines, strip_comments_and_space, widen
 from trustmine.cparse.names import Name, names
+from trustmine.cparse.neutral import Local, rename, renameable, swappable
 from trustmine.cparse.signature import parameters
 from trustmine.cparse.statements import neighbours, statement_ranges
 from trustmine.cparse.symbols import PARSER, FileSymbols, Symbol, file_symbols, grammar, includes, symbols
@@ -18,6 +19,7 @@ __all__ = [
     "FileSymbols",
     "Function",
     "LineRange",
+    "Local",
     "Name",
     "Outline",
     "Symbol",
@@ -31,8 +33,11 @@ __all__ = [
     "neighbours",
     "outline",
     "parameters",
+    "rename",
+    "renameable",
     "statement_ranges",
     "strip_comments_and_space",
+    "swappable",
     "symbols",
     "widen",
 ]

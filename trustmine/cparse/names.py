@@ -24,7 +24,7 @@ _DECLARING |= {"pointer_declarator", "array_declarator", "reference_declarator",
 _DECLARING |= {"attributed_declarator", "for_range_loop", "structured_binding_declarator", "function_declarator"}
 _DECLARING |= {"condition_declaration", "lambda_capture_specifier", "lambda_capture_initializer"}
 # Node by id: itself, its parent, its field there.
-_Parents: TypeAlias = dict[int, tuple[Node, Node | None, str | None]]
+Parents: TypeAlias = dict[int, tuple[Node, Node | None, str | None]]
 _NAMED_TYPES = ("struct_specifier", "union_specifier", "enum_specifier", "class_specifier")
 
 
@@ -87,7 +87,7 @@ def _read_tree(parsed: Parsed, source: bytes, first_line: int, last_line: int, u
     definition = largest_definition(parsed)
     if definition is not None and (own_name := name_of(definition, parsed.text)) is not None:
         uses.local.add(own_name.decode("utf-8", "replace").rpartition("::")[2])
-    parents: _Parents = {}
+    parents: Parents = {}
     for node, parent, role in preorder(parsed.root):
         parents[node.id] = (node, parent, role)
         if node.type.endswith("identifier") and node.child_count == 0 and parent is not None:
@@ -96,7 +96,7 @@ def _read_tree(parsed: Parsed, source: bytes, first_line: int, last_line: int, u
                 continue  # not a word of plain ASCII: no name we could look for
             name = match[0].decode()
             kind = _kind(node, parent, role, name)
-            if _declares(node, parents, parsed.text):
+            if declares(node, parents, parsed.text):
                 uses.local.add(name)
                 if any(step.type == "pointer_declarator" for step in _up(node, parents) if step.type in _DECLARING):
                     uses.pointers.add(name)
@@ -127,7 +127,7 @@ def _kind(node: Node, parent: Node, role: str | None, name: str) -> str:
     return MACRO if is_caps else VARIABLE
 
 
-def _declares(node: Node, parents: _Parents, text: bytes) -> bool:
+def declares(node: Node, parents: Parents, text: bytes) -> bool:
     """Whether this is the place where a parameter or local variable gets its name."""
     if node.type not in ("identifier", "type_identifier"):
         return False
@@ -157,7 +157,7 @@ def _declares(node: Node, parents: _Parents, text: bytes) -> bool:
     return False
 
 
-def _up(node: Node, parents: _Parents) -> Iterator[Node]:
+def _up(node: Node, parents: Parents) -> Iterator[Node]:
     """The declarators around a name, up to its declaration."""
     _, parent, _ = parents[node.id]
     while parent is not None and parent.type in _DECLARING:

@@ -52,6 +52,7 @@ class Scope:
     end: int | None = None
     ids: tuple[int, ...] | None = None  # only these rows
     is_labelled: bool = False  # only rows with a label from outside
+    qualities: tuple[str, ...] | None = None  # of labels that count then; None: all
 
     def where(self) -> tuple[str, list[object]]:
         """SQL that starts with AND (or is empty), with its values."""
@@ -64,8 +65,11 @@ class Scope:
         if self.ids is not None:
             parts.append(" AND id IN (SELECT value FROM json_each(?))")
             values.append(fact_tables.as_json(self.ids))
-        if self.is_labelled:
+        if self.is_labelled and self.qualities is None:
             parts.append(" AND id IN (SELECT commit_id FROM labels)")
+        elif self.is_labelled:
+            parts.append(" AND id IN (SELECT commit_id FROM labels WHERE quality IN (SELECT value FROM json_each(?)))")
+            values.append(fact_tables.as_json(self.qualities))
         return "".join(parts), values
 
 

@@ -124,7 +124,8 @@ class FactReader:
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:
         cursor = self._conn.execute(
-            "SELECT source, identifier, label, cwe FROM labels WHERE commit_id = ? ORDER BY source, identifier",
+            """SELECT source, identifier, label, cwe, quality FROM labels
+               WHERE commit_id = ? ORDER BY source, identifier""",
             (commit.id,),
         )
         return tuple(Label(*row) for row in cursor)

@@ -109,6 +109,9 @@ def stage_places(conn: sqlite3.Connection) -> dict[str, int]:
 
 # -------------------------------------------------------------------- sending back
 
+# Examples that hang on a commit and are no stage's work.
+KEPT = {"instructions": " AND task <> 'benign'"}
+
 
 def send_back(conn: sqlite3.Connection, stage: str, ids: Sequence[int] | None = None, scope: Scope = Scope()) -> int:
     """Rows that were decided at `stage` or later are pending before `stage` again.
@@ -144,7 +147,7 @@ def _send_back(conn: sqlite3.Connection, later: Sequence[str], places: Mapping[s
         (later_json, before, *values),
     )
     for table in fact_tables.tables_from(later):
-        conn.execute(f"DELETE FROM {table} WHERE commit_id IN (SELECT id FROM going_back)")
+        conn.execute(f"DELETE FROM {table} WHERE commit_id IN (SELECT id FROM going_back){KEPT.get(table, '')}")
     for table in ("steps", "failures"):
         conn.execute(
             f"""DELETE FROM {table} WHERE commit_id IN (SELECT id FROM going_back)

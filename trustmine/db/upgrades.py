@@ -28,6 +28,61 @@ _TO_2: tuple[str, ...] = (
         source    TEXT CHECK (source IN ('file', 'repository')),
         path      TEXT
     ) STRICT""",
+    "ALTER TABLE labels ADD COLUMN other_cwes TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE labels ADD COLUMN severity TEXT",
+    """ALTER TABLE labels ADD COLUMN quality TEXT NOT NULL DEFAULT 'list'
+       CHECK (quality IN ('list', 'advisory', 'bisected', 'bisected_range', 'message'))""",
+    "ALTER TABLE labels ADD COLUMN introduced_by TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE labels ADD COLUMN aliases TEXT NOT NULL DEFAULT ''",
+    """CREATE TABLE candidates (
+           commit_id INTEGER NOT NULL REFERENCES commits (id),
+           request_hash TEXT NOT NULL,
+           model_id INTEGER NOT NULL REFERENCES models (id),
+           prompt_hash TEXT NOT NULL,
+           code TEXT NOT NULL,
+           verdict TEXT NOT NULL CHECK (verdict IN ('fix', 'vulnerable', 'other')),
+           PRIMARY KEY (commit_id, request_hash)
+       ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE benign_functions (
+           repo_id INTEGER NOT NULL REFERENCES repos (id),
+           path TEXT NOT NULL,
+           first_line INTEGER NOT NULL,
+           last_line INTEGER NOT NULL,
+           name TEXT NOT NULL,
+           oid TEXT NOT NULL,
+           tree_sha TEXT NOT NULL,
+           since_commit_id INTEGER NOT NULL REFERENCES commits (id),
+           since_time_s INTEGER NOT NULL,
+           n_commits INTEGER NOT NULL,
+           n_changes INTEGER NOT NULL,
+           is_cut INTEGER NOT NULL CHECK (is_cut IN (0, 1)),
+           n_tokens INTEGER NOT NULL,
+           encoding TEXT NOT NULL,
+           text TEXT NOT NULL,
+           split TEXT NOT NULL CHECK (split IN ('train', 'bench')),
+           example_no INTEGER NOT NULL,
+           PRIMARY KEY (repo_id, path, first_line)
+       ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX benign_functions_since ON benign_functions (since_commit_id)",
+    # A CHECK can only be changed with its table; views name the table and stay as they are.
+    "PRAGMA legacy_alter_table = ON",
+    """CREATE TABLE instructions_2 (
+           commit_id INTEGER NOT NULL REFERENCES commits (id),
+           task TEXT NOT NULL CHECK (task IN (
+               'locate', 'locate_explain', 'infill', 'refine', 'calibrate', 'abstain', 'benign')),
+           example_no INTEGER NOT NULL,
+           split TEXT NOT NULL CHECK (split IN ('train', 'bench')),
+           instruction TEXT NOT NULL,
+           input TEXT NOT NULL,
+           output TEXT NOT NULL,
+           meta TEXT NOT NULL CHECK (json_valid(meta)),
+           PRIMARY KEY (commit_id, task, example_no)
+       ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO instructions_2 SELECT * FROM instructions",
+    "DROP TABLE instructions",
+    "ALTER TABLE instructions_2 RENAME TO instructions",
+    "CREATE INDEX instructions_split ON instructions (split, task)",
+    "PRAGMA legacy_alter_table = OFF",
 )
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}

@@ -12,10 +12,11 @@ CARD_NAME = "README.md"
 
 _PROVENANCE = {
     "id": "`repo/commit/task/number`, unique",
-    "task": "locate, locate_explain, infill, refine, calibrate or abstain",
+    "task": "locate, locate_explain, infill, refine, calibrate, abstain, or benign: asked like locate, of a function "
+    "that has lived long unchanged, in which no vulnerability is known",
     "split": "the side it is on",
     "repo": "the repository",
-    "commit": "full SHA of the commit that the example was made from",
+    "commit": "full SHA of the commit that the example was made from; of benign: that made the function what it is",
     "date": "of the commit, UTC",
     "path": "file after the fix",
     "function": "name of the changed function",

@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from trustmine.export.provenance import COLUMNS, Provenance, cursor, provenance, web_address
 from trustmine.export.splits import Plan
@@ -135,7 +135,13 @@ def examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan, recipes
             continue
         if source is None or commit_id != present:
             present, source = commit_id, provenance(conn, commit_id, repo, sha, recipes)
-        yield Example(commit_id, task, example_no, plan.split[commit_id], instruction, given, output, meta, source)
+        origin = source if task != "benign" else _of_function(source, json.loads(meta))
+        yield Example(commit_id, task, example_no, plan.split[commit_id], instruction, given, output, meta, origin)
+
+
+def _of_function(source: Provenance, meta: dict[str, str]) -> Provenance:
+    """Where a benign function comes from: its commit is no fix, and no answer of a model is behind it."""
+    return replace(source, path=meta["path"], function=meta["function"], label_source="lifespan", requests="")
 
 
 def pairs(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pair]:

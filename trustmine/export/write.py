@@ -45,7 +45,7 @@ from trustmine.export.splits import SPLIT_BY, SPLITS, LeftOut, Plan
 FORMATS: dict[str, ModuleType] = {
     form.NAME: form for form in (alpaca, messages, sharegpt, parquet, dpo, kto, sven, safecoder, detection, bench)
 }
-TASKS = ("locate", "locate_explain", "infill", "refine", "calibrate", "abstain")
+TASKS = ("locate", "locate_explain", "infill", "refine", "calibrate", "abstain", "benign")
 
 _SPLIT = f"(?:{'|'.join(SPLITS)})"
 # Every name that an export may give a file. Nothing else in a folder is ever removed.

@@ -1,7 +1,8 @@
 """s0_3: does this commit fix a vulnerability?
 
-A verdict from a list of known commits outranks the model's, which is not
-asked then. Otherwise the model is asked once for the probabilities of yes, no
+A verdict from a list of known commits or an advisory outranks the model's,
+which is not asked then (setting trusted_labels; the fixes that OSS-Fuzz found
+by bisection are too often another commit). Otherwise the model is asked once for the probabilities of yes, no
 and cannot decide, the calibration makes a label of them, and, as the setting
 `rationale` says, the same conversation goes on with the reason for it. Raw
 probabilities are stored whatever the calibration was.
@@ -20,7 +21,7 @@ from trustmine.stages.base import Asking, Context
 NAME, AFTER = "s0_3", "s0_2"
 VERSION = 1
 KIND = "llm"
-SETTINGS = ("rationale", "min_p_fix", "repeat_penalty", *counted.SETTINGS)
+SETTINGS = ("trusted_labels", "rationale", "min_p_fix", "repeat_penalty", *counted.SETTINGS)
 CLASSIFY_PROMPT, RATIONALE_PROMPT = "s0_3_classify", "s0_3_rationale"
 PROMPTS = (CLASSIFY_PROMPT, RATIONALE_PROMPT)
 REASONS = ("not_a_fix", "undecided")
@@ -79,8 +80,9 @@ def _rationale_request(asked: Request, label: str, ctx: Context) -> Request:
 
 
 def _known_verdict(commit: Commit, ctx: Context) -> Verdict | None:
-    """The verdict of a list, where any yes wins over every no; None if the commit is in none."""
-    labels = sorted(ctx.facts.labels(commit), key=lambda label: label.label != "yes")
+    """The verdict of a trusted label, where any yes wins over every no; None if the commit has none."""
+    trusted = [label for label in ctx.facts.labels(commit) if label.quality in ctx.settings.trusted_labels]
+    labels = sorted(trusted, key=lambda label: label.label != "yes")
     return Verdict(label=labels[0].label, source=labels[0].source) if labels else None
 
 

@@ -1,12 +1,18 @@
 """s4: training instructions of one sample.
 
-Tasks: locate, locate_explain, infill, refine, calibrate (a candidate that
-removes the vulnerability and one that does not) and abstain. Each is stored
+Tasks: locate, locate_explain, infill, refine, calibrate (candidates that
+remove the vulnerability and some that do not) and abstain. Each is stored
 in neutral form: what to do, what is given, what to answer, and the facts
 behind the answer. The same facts give the same instructions, byte for byte.
 
+Candidates are the fixed function and the one before, each also with a change
+that has nothing to do with the weakness, and what a model wrote into the gap
+(`propose`) if it is what the fix put there or took away. Of what else it wrote
+nobody knows whether it helps: it is not taught.
+
 No input holds the commit message or text of the fix where that would give
-the answer away. Where only the code before the fix is shown, so is only what
+the answer away; a row in which one does after all, since an explanation
+repeats it, is rejected as `gives_answer_away`. Where only the code before the fix is shown, so is only what
 that code uses. Only an undecided commit is shown itself, message and patch:
 its answer is that they do not suffice. These rows were rejected at s0_3 and
 stay so (ASIDE); they go to split train, and are left out from the cutoff on.
@@ -22,14 +28,15 @@ other tasks, which can be answered from the code that is shown.
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from trustmine import cnames, counted, samples, wording
+from trustmine import candidates, cnames, counted, giveaway, samples, wording
 from trustmine.keywords import OFFICIAL
 from trustmine.prompts import fenced
 from trustmine.records import (
     Advance,
+    Candidate,
     Commit,
     ContextItem,
     DiffFile,
@@ -41,6 +48,7 @@ from trustmine.records import (
     Mask,
     MergedMask,
     Outcome,
+    Reject,
     Segment,
     Verdict,
 )
@@ -49,19 +57,17 @@ from trustmine.stages import shown
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s4", "s3_2"
-VERSION = 1
+VERSION = 2
 KIND = "cpu"
 SETTINGS = ("cutoff", "taught_segments", *counted.SETTINGS)
 PROMPTS = ()
-REASONS = ()
+REASONS = ("gives_answer_away",)
 
 # Rows rejected there for that reason are taken as well, with commit.is_aside.
 ASIDE = (("s0_3", "undecided"),)
 
 # Of the rows that lack a definition, one in so many becomes an example of abstaining.
 ONE_IN = 4
-
-_INDENT = re.compile(r"[ \t]*")
 
 
 def run(commit: Commit, ctx: Context) -> Outcome:
@@ -83,14 +89,15 @@ def run(commit: Commit, ctx: Context) -> Outcome:
         items=ctx.facts.all(ContextItem, commit),
         segments=tuple((segment, explanations[segment.segment_no]) for segment in segments),
     )
-    return Advance(
-        (
-            *((_locate(sample), _locate_explain(sample)) if segments else ()),
-            _infill(sample),
-            *((_refine(sample), *_calibrate(sample)) if segments else ()),
-            *_under_informed(sample),
-        )
+    made = (
+        *((_locate(sample), _locate_explain(sample)) if segments else ()),
+        _infill(sample),
+        *((_refine(sample), *_calibrate(sample, ctx.facts.all(Candidate, commit))) if segments else ()),
+        *_under_informed(sample),
     )
+    if any(giveaway.given_away(sample, one.task, one.input) for one in made):
+        return Reject("gives_answer_away")
+    return Advance(made)
 
 
 # ------------------------------------------------------------------------- the tasks
@@ -151,47 +158,20 @@ def _refine(sample: Sample) -> Instruction:
     )
 
 
-def _calibrate(sample: Sample) -> Iterator[Instruction]:
-    """The fixed function, and one that is as vulnerable as before."""
-    unchanged, why = _without_effect(sample)
-    gap, fixed = sample.mask, sample.merged
-    old = samples.span(gap.first_line, gap.last_line)
-    if fixed.fixed.strip():
-        new = samples.span(fixed.post_first_line, fixed.post_last_line)
-        how = f"In place of {old} the candidate has its {new}, and the weakness is gone."
-    else:
-        how = f"The candidate drops {old}, and the weakness with it."
-    candidates = (
-        (sample.function.post_text, True, f"Yes. {how}"),
-        (unchanged, False, f"No. {why} The weakness in {samples.places(sample)} is still there."),
-    )
-    for number, (candidate, removes, verdict) in enumerate(candidates, 1):
-        shown = f"Candidate:\n\n{samples.code(sample, candidate)}"
+def _calibrate(sample: Sample, proposed: Sequence[Candidate]) -> Iterator[Instruction]:
+    """What removes the weakness and what does not, as one example each."""
+    for number, candidate in enumerate(candidates.of(sample, proposed), 1):
+        shown = f"Candidate:\n\n{samples.code(sample, candidate.text)}"
         yield _instruction(
             sample,
             "calibrate",
             given=samples.given(
                 sample, samples.function_before(sample), samples.findings(sample), shown, with_post=True
             ),
-            output=f"{verdict}\n\nConfidence: 1.0",
-            meta={"removes": removes, "confidence": 1.0, "candidate": "post-image" if removes else "no effect"},
+            output=f"{candidate.verdict}\n\nConfidence: 1.0",
+            meta={"removes": candidate.removes, "confidence": 1.0, "candidate": candidate.kind, **candidate.meta},
             example_no=number,
         )
-
-
-def _without_effect(sample: Sample) -> tuple[str, str]:
-    """The function as it was or with nothing but a comment that claims safety, and a sentence saying which."""
-    lines = sample.function.pre_text.split("\n")
-    at = sample.mask.first_line - 1
-    # A line that continues the one before (a macro) can take no comment.
-    can_comment = at > 0 and not lines[at - 1].rstrip("\r").endswith("\\")
-    if not can_comment or int(sample.commit.sha[8:16], 16) % 2:
-        return sample.function.pre_text, "The candidate is the function as it was."
-    indent = _INDENT.match(lines[at])
-    assert indent is not None, "the pattern matches the empty string"
-    end = "\r" if lines[at].endswith("\r") else ""
-    lines.insert(at, f"{indent[0]}/* {wording.pick(wording.CLAIMS, sample.commit.sha)} */{end}")
-    return "\n".join(lines), "The candidate adds a comment and changes nothing that runs."
 
 
 def _under_informed(sample: Sample) -> Iterator[Instruction]:
@@ -224,6 +204,7 @@ def _under_informed(sample: Sample) -> Iterator[Instruction]:
         ),
         meta={
             "reason": "definition_cut" if withheld.definition is not None else "definition_missing",
+            "missing": withheld.missing,
             "element": withheld.name,
             "kind": withheld.kind,
         },

@@ -36,6 +36,7 @@ from trustmine.records import (
     Reject,
     Request,
     Verdict,
+    is_of_its_stage,
 )
 from trustmine.stages import STAGES, aside, prepare
 from trustmine.stages.base import Asking, Context, Stage
@@ -208,7 +209,9 @@ class Again:
             yield self._finding(commit, what)
             return
         now = sorted(_plain(fact) for fact in outcome.facts if not fact.SHARED)
-        then = sorted(_plain(fact) for table in self._tables for fact in look.facts.all(table, commit))
+        then = sorted(
+            _plain(fact) for table in self._tables for fact in look.facts.all(table, commit) if is_of_its_stage(fact)
+        )
         if now != then:
             tables = sorted({line.split(" ", 1)[0] for line in set(now) ^ set(then)})
             yield self._finding(commit, f"{self._stage.NAME} again gives other {', '.join(tables)}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from trustmine.db.facts import tables_from
+from trustmine.db.recipes import KEPT
 from trustmine.records import FACTS
 from trustmine.stages import STAGES, aside
 from trustmine.verify.base import Finding, Look, Statement
@@ -140,9 +141,10 @@ def facts_not_reached(look: Look) -> Iterator[Finding]:
             continue
         for (commit_id,) in look.rows(
             f"""SELECT DISTINCT commit_id FROM {fact.TABLE} AS f JOIN commits ON commits.id = commit_id WHERE NOT EXISTS
-                (SELECT 1 FROM steps WHERE commit_id = f.commit_id AND stage = '{fact.STAGE}')"""
+                (SELECT 1 FROM steps WHERE commit_id = f.commit_id AND stage = '{fact.STAGE}')
+                {KEPT.get(fact.TABLE, "")}"""
         ):
-            drop = (f"DELETE FROM {fact.TABLE} WHERE commit_id = ?", (commit_id,))
+            drop = (f"DELETE FROM {fact.TABLE} WHERE commit_id = ?{KEPT.get(fact.TABLE, '')}", (commit_id,))
             yield Finding(commit_id, f"rows in {fact.TABLE}, but {fact.STAGE} has not decided it", mend=(drop,))
 
 

@@ -24,6 +24,7 @@ from trustmine.records import (
     MergedMask,
     PreImage,
     Segment,
+    is_of_its_stage,
 )
 from trustmine.text import encode
 from trustmine.verify.base import Finding, Look
@@ -252,7 +253,7 @@ def instructions(look: Look) -> Iterator[Finding]:
 
 
 def _instructions(look: Look, commit: Commit) -> None:
-    found = look.facts.all(Instruction, commit)
+    found = [one for one in look.facts.all(Instruction, commit) if is_of_its_stage(one)]
     pairs = look.facts.all(FunctionPair, commit)
     _must({one.split for one in found} <= ({pairs[0].split} if pairs else {"train"}), "instructions in another split")
     spans = {(s.first_line, s.last_line) for s in look.facts.all(Segment, commit)}
