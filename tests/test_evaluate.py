@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -309,7 +310,7 @@ def test_pictures_and_figures_are_written(copy: sqlite3.Connection, filled: Path
 def test_without_matplotlib_the_extra_is_named_before_a_model_is_asked(
     filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setattr(pipeline, "Models", None)  # whoever opens a model fails
     args = ["evaluate", "--known", str(filled / "known.csv"), "--db", str(filled / "trustmine.db")]
     with pytest.raises(SystemExit) as end:
