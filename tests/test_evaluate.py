@@ -119,7 +119,10 @@ def test_known_fixes_and_others_that_passed_s0_2_are_taken_in_the_order_of_their
 
 def test_what_another_list_calls_a_fix_is_no_other_commit(copy: sqlite3.Connection, filled: Path) -> None:
     first = evaluate.choose(copy, filled / "known.csv").others[0]
-    copy.execute("INSERT INTO labels VALUES (?, 'elsewhere', 'CVE-2020-1', 'yes', NULL, 0)", (first,))
+    copy.execute(
+        "INSERT INTO labels (commit_id, source, label, labelled_at_s) VALUES (?, 'elsewhere', 'yes', 0)",
+        (first,),
+    )
     assert first not in evaluate.choose(copy, filled / "known.csv").others
     copy.execute("UPDATE labels SET label = 'no'")
     assert first in evaluate.choose(copy, filled / "known.csv").others
