@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -118,7 +119,10 @@ def test_known_fixes_and_others_that_passed_s0_2_are_taken_in_the_order_of_their
 
 def test_what_another_list_calls_a_fix_is_no_other_commit(copy: sqlite3.Connection, filled: Path) -> None:
     first = evaluate.choose(copy, filled / "known.csv").others[0]
-    copy.execute("INSERT INTO labels VALUES (?, 'elsewhere', 'CVE-2020-1', 'yes', NULL, 0)", (first,))
+    copy.execute(
+        "INSERT INTO labels (commit_id, source, label, labelled_at_s) VALUES (?, 'elsewhere', 'yes', 0)",
+        (first,),
+    )
     assert first not in evaluate.choose(copy, filled / "known.csv").others
     copy.execute("UPDATE labels SET label = 'no'")
     assert first in evaluate.choose(copy, filled / "known.csv").others
@@ -309,7 +313,7 @@ def test_pictures_and_figures_are_written(copy: sqlite3.Connection, filled: Path
 def test_without_matplotlib_the_extra_is_named_before_a_model_is_asked(
     filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setattr(pipeline, "Models", None)  # whoever opens a model fails
     args = ["evaluate", "--known", str(filled / "known.csv"), "--db", str(filled / "trustmine.db")]
     with pytest.raises(SystemExit) as end:

@@ -602,10 +602,10 @@ def evaluate(
     Example: trustmine evaluate --known known_fixes.csv --model qwen2.5-coder-7b.Q4_K_M.gguf --out eval/
     """
     from trustmine import evaluate as evaluating
-    from trustmine import evaluation_report, pipeline
+    from trustmine import evaluation_report, pipeline, plots
 
     if out is not None:
-        evaluation_report.require_plots()
+        plots.require()
     flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env, "deterministic": deterministic}
     settings = _settings(config_file, db=db, profile=profile, **flags).settings
     with _database(settings) as conn:

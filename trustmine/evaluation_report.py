@@ -1,30 +1,21 @@
-"""What an evaluation says: as tables, as plain data, and as pictures.
+"""What an evaluation says: as tables, as plain data, and as pictures."""
 
-Pictures need matplotlib, which is an extra (`pip install 'trustmine[plots]'`)
-and is loaded for nothing else.
-"""
-
-import importlib.util
 import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trustmine import evaluation, samples
+from trustmine import evaluation, plots, samples
 from trustmine.calibration import Calibration
 from trustmine.errors import TrustmineError
 from trustmine.evaluate import Evaluated, Row
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 FIRST = (10, 20, 50, 100)  # precision among so many rows
 RECALLS = (0.5, 0.8, 0.9, 0.95, 1.0)
 LABELS = ("yes", "no", "undecided")
-FILES = ("roc.png", "reliability.png", "evaluation.json")
 INTERVAL = "95 %, DeLong 1988"
 CALIBRATION_ERROR = "10 bins of equal width, Naeini et al. 2015"
 
@@ -218,58 +209,33 @@ def _rounded_down(value: float | None) -> str:
 # -------------------------------------------------------------------------- pictures
 
 
-def require_plots() -> None:
-    """Raises TrustmineError if matplotlib is not there: before a model is asked for hours."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise TrustmineError(
-            "Pictures need matplotlib, which is not installed", "--out", "pip install 'trustmine[plots]'"
-        )
-
-
 def write(found: Evaluated, out: Path) -> list[Path]:
-    """ROC curve and reliability diagram as PNG, and the figures as JSON."""
-    from matplotlib.figure import Figure
-
-    out.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("roc.png", _roc), ("reliability.png", _reliability)):
-        figure = Figure(figsize=(6, 6), layout="constrained")
-        draw(figure, found)
-        figure.savefig(out / name, dpi=120)
-    (out / "evaluation.json").write_text(json.dumps(as_data(found), indent=2) + "\n", encoding="utf-8")
-    return [out / name for name in FILES]
-
-
-def _roc(figure: "Figure", found: Evaluated) -> None:
-    axes = figure.subplots()
-    curve = evaluation.curve(found.scores, found.is_fix)
+    """ROC curve and reliability diagram as PNG, and the figures as JSON. Raises TrustmineError without matplotlib."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrustmineError(f"Cannot make the folder: {error.strerror}", str(out), "Choose another --out") from error
+    paths = [out / name for name in ("roc.png", "reliability.png", "evaluation.json")]
     data = as_data(found)
-    interval = data["roc_auc_interval"]
+    name, interval = samples.one_line(found.model), data["roc_auc_interval"]
     within = "" if interval is None else f", 95 % {interval[0]:.3f} to {interval[1]:.3f}"
-    axes.plot([0, *curve.fallout], [0, *curve.recall], label=f"ROC AUC {data['roc_auc']:.3f}{within}")
-    axes.plot([0, 1], [0, 1], ":", color="grey", label="chance")
-    axes.set(
-        xlabel=f"share of other commits taken (of {data['n_others']:,})",
-        ylabel=f"share of known fixes taken (of {data['n_fixes']:,})",
-        aspect="equal",
+    plots.roc(
+        paths[0],
+        name,
+        evaluation.curve(found.scores, found.is_fix),
+        f"ROC AUC {data['roc_auc']:.3f}{within}",
+        (
+            f"share of other commits taken (of {data['n_others']:,})",
+            f"share of known fixes taken (of {data['n_fixes']:,})",
+        ),
     )
-    axes.set_title(samples.one_line(found.model), parse_math=False)
-    axes.legend(loc="lower right")
-
-
-def _reliability(figure: "Figure", found: Evaluated) -> None:
-    figure.set_size_inches(6, 8)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     rows: Sequence[Row] = found.held_out or found.rows
     scores, is_fix = [row.score for row in rows], [row.is_fix for row in rows]
-    upper.plot([0, 1], [0, 1], ":", color="grey", label="as it should be")
-    for way in found.probabilities:
-        if way.name == "share":
-            continue
-        p = way.way.probabilities(scores)
-        bins = evaluation.bins(p, is_fix)
-        upper.plot([b.probability for b in bins], [b.share for b in bins], "o-", label=_NAMES[way.name])
-        lower.hist(p, bins=evaluation.N_BINS, range=(0, 1), histtype="step")
-    upper.set(ylabel="share of known fixes")
-    upper.set_title(f"{samples.one_line(found.model)}, {len(rows):,} rows that no fit has seen", parse_math=False)
-    figure.legend(loc="outside lower center", fontsize="small")
-    lower.set(xlabel="p(fix)", ylabel="rows")
+    ways = {
+        _NAMES[way.name]: evaluation.bins(way.way.probabilities(scores), is_fix)
+        for way in found.probabilities
+        if way.name != "share"
+    }
+    plots.reliability(paths[1], f"{name}, {len(rows):,} rows that no fit has seen", ways)
+    paths[2].write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    return paths

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trustmine.errors import TrustmineError
+from trustmine.evaluation import Bin, Curve
 
 _INCH = {"wide": (8, 4), "square": (5, 5)}
 _DPI = 100
@@ -41,6 +42,37 @@ def bars(path: Path, title: str, counts: Mapping[str, Mapping[str, int]], parts:
     axes.set_xticks(range(len(names)), [name.replace("$", r"\$") for name in names], rotation=60, ha="right")
     axes.set_title(title)
     axes.legend()
+    _save(figure, path)
+
+
+def roc(path: Path, title: str, curve: Curve, label: str, axis_labels: tuple[str, str]) -> None:
+    """The ROC curve, beside that of chance. Raises TrustmineError without matplotlib."""
+    figure, axes = _figure("square")
+    axes.plot([0, *curve.fallout], [0, *curve.recall], label=label)
+    axes.plot([0, 1], [0, 1], ":", color="grey", label="chance")
+    axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1], aspect="equal")
+    axes.set_title(title, parse_math=False)  # a model's name is that of strangers
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
+def reliability(path: Path, title: str, ways: Mapping[str, Sequence[Bin]]) -> None:
+    """Reliability diagram: per way to get probabilities, share of fixes over probability, and rows per bin below.
+
+    Raises TrustmineError without matplotlib.
+    """
+    figure = _figures().Figure(figsize=(6, 8), dpi=_DPI, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], ":", color="grey", label="as it should be")
+    for name, bins in ways.items():
+        x = [one.probability for one in bins]
+        upper.plot(x, [one.share for one in bins], "o-", label=name)
+        lower.plot(x, [one.n for one in bins], "o-")
+    upper.set(ylabel="share of known fixes")
+    upper.set_title(title, parse_math=False)
+    lower.set(xlabel="p(fix)", ylabel="rows")
+    lower.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", fontsize="small")
     _save(figure, path)
 
 
