@@ -151,8 +151,8 @@ def test_nothing_is_pending_twice_and_nothing_asked_twice(conn: sqlite3.Connecti
 
 def test_stages_side_by_side_leave_what_they_leave_one_after_the_other(conn: sqlite3.Connection, db_path: Path) -> None:
     before = everything(conn)
-    plan = pipeline.Plan(Scope(is_labelled=True), N_LABELLED, n_workers=2)
     ids = [row[0] for row in conn.execute("SELECT commit_id FROM steps WHERE stage = 's1_2'")]
+    plan = pipeline.Plan(Scope(ids=tuple(ids)), n_workers=2)
     assert recipes.send_back(conn, "s0_3", ids) == N_LABELLED
     models = pipeline.Models(conn, SETTINGS)
     ran = pipeline.run(db_path, conn, SETTINGS, models, plan, console.board())
