@@ -18,12 +18,16 @@ explain    a JSON object with root cause, impact and CWE, up to 256 tokens, by g
 and of (c) alone what shared evidence is worth: locating and explaining, row by row as `run` goes (the function is read
 once for both), and all rows at one stage before the next, as `advance` goes: tokens evaluated and rows per second.
 
+With --forms same it is asked instead whether company changes answers: all verdicts and rationales with as many
+sequences as suit the device, then with one: labels and texts that differ, and the largest difference of a label's probability.
+
 The rows: commits that pass s0_2, in the order of their SHAs; functions that s1_1 finds in them, whatever a model would
 say, with their first statement that the fix touches as the segment and no definitions around them.
 """
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -31,7 +35,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +56,13 @@ EXPLANATION_TOKENS = 256
 N_SLOTS = 8  # of the server: as many as trustmine has on a CPU
 FORMS = ("verdict", "rationale", "explain")
 PEERS = ("plain", "server", "trustmine")
+WAYS = {"evidence": ("row_by_row", "stage_by_stage"), "same": ("trustmine", "one_at_a_time")}
 # A verdict and a reason in one answer.
 VERDICT_GRAMMAR = 'root ::= ("yes" | "no" | "cannot decide") ": " [^\\n]+'
+
+
+# A row's first question, and what makes each next one of the answer before.
+Row = tuple[Request, list[Callable[[Completion], Request]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,7 @@ class Result:
     seconds: float
     n_rows: int
     n_evaluated: int  # tokens; 0: not told
+    answers: list[list[Any]] = field(default_factory=list)  # by row and question: text and label probabilities
 
 
 # --------------------------------------------------------------------------- the questions
@@ -167,10 +177,9 @@ def server(model: Path, form: str, asked: Sequence[Request], n_threads: int) -> 
 def ours(model: Path, form: str, asked: Sequence[Request], n_threads: int) -> Result:
     """(c) The engine of this checkout."""
 
-    def row(request: Request) -> list[Callable[[Completion], Request]]:
-        return [lambda answer: _why(request, answer.text)] if form == "rationale" else []
-
-    return _drive(model, [(request, row(request)) for request in asked], n_threads)
+    why = form == "rationale"
+    rows: list[Row] = [(request, [lambda a, r=request: _why(r, a.text)] if why else []) for request in asked]
+    return _drive(model, rows, n_threads)
 
 
 def _why(request: Request, label: str) -> Request:
@@ -178,13 +187,18 @@ def _why(request: Request, label: str) -> Request:
     return replace(request, messages=turns, labels=(), max_tokens=RATIONALE_TOKENS, prompt_name="s0_3_rationale")
 
 
-def _drive(
-    model: Path, rows: Sequence[tuple[Request, list[Callable[[Completion], Request]]]], n_threads: int
-) -> Result:
+def one_at_a_time(model: Path, asked: Sequence[Request], n_threads: int) -> Result:
+    """(c) with one sequence."""
+    rows: list[Row] = [(request, [lambda answer, r=request: _why(r, answer.text)]) for request in asked]
+    return _drive(model, rows, n_threads, n_sequences=1)
+
+
+def _drive(model: Path, rows: Sequence[Row], n_threads: int, n_sequences: int = 0) -> Result:
     """Ask the first question of each row, and the following ones when the one before is answered."""
-    engine = LocalEngine.open(model, n_ctx=N_CTX, n_threads=n_threads, known_sha256="0")
+    engine = LocalEngine.open(model, n_ctx=N_CTX, n_threads=n_threads, n_sequences=n_sequences, known_sha256="0")
     waiting = list(enumerate(rows))
     left: dict[int, list[Callable[[Completion], Request]]] = {}
+    answers: list[list[Any]] = [[] for _ in rows]
     n_evaluated = 0
     began = time.perf_counter()
     while waiting or left:
@@ -195,13 +209,15 @@ def _drive(
         for ticket, answer in engine.poll():
             if isinstance(answer, Completion):
                 n_evaluated += answer.n_prompt - answer.n_cached + answer.n_completion
+                logprobs = answer.label_logprobs or {}
+                answers[ticket].append([answer.text, {label: math.exp(p) for label, p in logprobs.items()}])
             if isinstance(answer, Completion) and left[ticket]:
                 engine.submit(ticket, left[ticket].pop(0)(answer))
             else:
                 del left[ticket]
     seconds = time.perf_counter() - began
     engine.close()
-    return Result(seconds, len(rows), n_evaluated)
+    return Result(seconds, len(rows), n_evaluated, answers)
 
 
 def row_by_row(model: Path, asked: Sequence[tuple[Request, Request]], n_threads: int) -> Result:
@@ -232,7 +248,7 @@ def main() -> None:
     parser.add_argument("--explanations", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--forms", nargs="+", choices=(*FORMS, "evidence"), default=[*FORMS, "evidence"])
+    parser.add_argument("--forms", nargs="+", choices=(*FORMS, "evidence", "same"), default=[*FORMS, "evidence"])
     parser.add_argument("--one", nargs=3, metavar=("ENGINE", "FORM", "FILE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     model = given.model or resources.built_in_model()
@@ -254,14 +270,15 @@ def main() -> None:
         results: dict[tuple[str, str], list[Result]] = {}
         for _ in range(given.rounds):
             for form in given.forms:
-                for peer in ("row_by_row", "stage_by_stage") if form == "evidence" else PEERS:
+                for peer in WAYS.get(form, PEERS):
                     command = [sys.executable, __file__, "--one", peer, form, str(file), "--model", str(model)]
                     done = subprocess.run(
                         [*command, "--threads", str(n_threads)], check=True, stdout=subprocess.PIPE, text=True
                     )
                     result = Result(**json.loads(done.stdout.splitlines()[-1]))
                     results.setdefault((form, peer), []).append(result)
-                    print(f"{form} {peer}: {result}", file=sys.stderr, flush=True)
+                    shown = f"{result.n_rows} rows in {result.seconds:.1f} s, {result.n_evaluated} tokens"
+                    print(f"{form} {peer}: {shown}", file=sys.stderr, flush=True)
     print(report(results, model, n_threads, given.rounds))
 
 
@@ -270,6 +287,10 @@ def _one(peer: str, form: str, file: str, model: Path, n_threads: int) -> Result
     if form == "evidence":
         pairs = list(zip(kinds["locate"], kinds["explain"], strict=True))
         return {"row_by_row": row_by_row, "stage_by_stage": stage_by_stage}[peer](model, pairs, n_threads)
+    if form == "same":
+        if peer == "one_at_a_time":
+            return one_at_a_time(model, kinds["verdict"], n_threads)
+        return ours(model, "rationale", kinds["verdict"], n_threads)
     asked = kinds["explain" if form == "explain" else "verdict"]
     return {"plain": plain, "server": server, "trustmine": ours}[peer](model, form, asked, n_threads)
 
@@ -291,7 +312,8 @@ def report(results: dict[tuple[str, str], list[Result]], model: Path, n_threads:
             n = results[form, "trustmine"][0].n_rows
             rows.append([form, n, *(f"{rate[form, peer]:.3f}" for peer in PEERS), f"{mine / best:.2f}"])
     columns = ["answer", "rows", "plain, rows/s", "server, rows/s", "trustmine, rows/s", "ratio to the better"]
-    lines.append(table(columns, rows))
+    if rows:
+        lines.append(table(columns, rows))
     if ("evidence", "row_by_row") in rate:
         together, apart = (results["evidence", way][0] for way in ("row_by_row", "stage_by_stage"))
         rows = [
@@ -301,7 +323,17 @@ def report(results: dict[tuple[str, str], list[Result]], model: Path, n_threads:
         ratio = rate["evidence", "row_by_row"] / rate["evidence", "stage_by_stage"]
         lines.append(table(["s3_1 and s3_2", "tokens evaluated per row", "rows/s"], rows))
         lines.append(f"Row by row is {ratio:.2f} times as fast.\n")
+    if ("same", "trustmine") in results:
+        lines.append(_same(results["same", "trustmine"][0].answers, results["same", "one_at_a_time"][0].answers))
     return "\n".join(lines)
+
+
+def _same(many: list[list[Any]], one: list[list[Any]]) -> str:
+    """How answers given side by side differ from those given alone."""
+    labels = sum(a[0][0] != b[0][0] for a, b in zip(many, one, strict=True))
+    texts = sum(a[1][0] != b[1][0] for a, b in zip(many, one, strict=True))
+    apart = max(abs(a[0][1][k] - b[0][1][k]) for a, b in zip(many, one, strict=True) for k in a[0][1])
+    return f"Of {len(many)} rows {labels} labels and {texts} texts differ; probabilities by {apart:.1e} at most.\n"
 
 
 if __name__ == "__main__":
