@@ -19,7 +19,7 @@ and of (c) alone what shared evidence is worth: locating and explaining, row by 
 once for both), and all rows at one stage before the next, as `advance` goes: tokens evaluated and rows per second.
 
 With --forms same it is asked instead whether company changes answers: all verdicts and rationales with as many
-sequences as suit the device, then with one: labels and texts that differ, and the largest difference of a label's probability.
+sequences as suit the device, then with one: labels and texts that differ, and by how much probabilities do.
 
 The rows: commits that pass s0_2, in the order of their SHAs; functions that s1_1 finds in them, whatever a model would
 say, with their first statement that the fix touches as the segment and no definitions around them.
