@@ -99,6 +99,21 @@ def test_evaluation_keeps_what_it_shares_with_training(tmp_path: Path) -> None:
     assert (plan.dropped["function_in_another_split"], plan.dropped["cve_in_another_split"]) == (2, 1)
 
 
+def test_a_benign_function_is_on_one_side_too_and_none_that_was_fixed(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db", 22)
+    _bench(conn, 21, 22)
+    lived = {2: _function(50, "quiet"), 21: _function(50, " quiet"), 3: _function(4, "bad"), 5: _function(51, "quiet")}
+    for number, (id, code) in enumerate(lived.items()):
+        conn.execute(
+            """INSERT INTO benign_functions VALUES
+               (1, 'a.c', ?, 9, 'f', ?, ?, ?, 0, 9, 0, 0, 9, 'utf-8', ?, 'train', 0)""",
+            (number, "0" * 40, "1" * 40, id, code),
+        )
+    plan = of_instructions(conn, "date")
+    assert set(range(1, 23)) - set(plan.split) == {2, 3}
+    assert (plan.dropped["function_in_another_split"], plan.dropped["function_labelled_both_ways"]) == (1, 1)
+
+
 @pytest.mark.parametrize("format", ["messages", "dpo", "sven", "detection", "parquet"])
 def test_no_export_leaks_whatever_its_commits_have_in_common(tmp_path: Path, format: str) -> None:
     conn = _db(tmp_path / "t.db", 40, repos=4)

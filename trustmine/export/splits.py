@@ -28,7 +28,7 @@ TENTHS = (("train", 8), ("val", 1), ("test", 1))
 
 # Why a commit is left out.
 COPY = "copy_of_an_earlier_commit"  # the same patch, or the same function before and after
-BOTH_WAYS = "function_labelled_both_ways"  # its fixed function is what another commit fixes
+BOTH_WAYS = "function_labelled_both_ways"  # its fixed or benign function is what another commit fixes
 FUNCTION = "function_in_another_split"  # bench, test and val keep what they share with train, in this order
 CVE = "cve_in_another_split"
 REASONS = (COPY, BOTH_WAYS, FUNCTION, CVE)
@@ -60,16 +60,18 @@ class _Commit:
     before: str | None  # hashes of the normalised function; None where there is none
     after: str | None
     cves: frozenset[str]
+    benign: frozenset[str]  # hashes of functions that it made as they have stayed since
 
     def shared(self) -> Iterable[tuple[str, str]]:
         """What may be on one side alone, with the reason to leave the commit out otherwise."""
-        yield from ((FUNCTION, one) for one in (self.before, self.after) if one is not None)
+        yield from ((FUNCTION, one) for one in (self.before, self.after, *sorted(self.benign)) if one is not None)
         yield from ((CVE, one) for one in sorted(self.cves))
 
 
 def of_instructions(conn: sqlite3.Connection, split_by: str | None) -> Plan:
     """The plan for all commits that have instructions."""
-    return _plan(_commits(conn, "SELECT DISTINCT commit_id FROM instructions"), split_by)
+    commits = _commits(conn, "SELECT DISTINCT commit_id FROM instructions")
+    return _plan([replace(commit, benign=_benign(conn, commit.id)) for commit in commits], split_by)
 
 
 def of_pairs(conn: sqlite3.Connection, split_by: str | None) -> Plan:
@@ -102,6 +104,7 @@ def _commits(conn: sqlite3.Connection, ids: str) -> list[_Commit]:
             before=None if before is None else normalised(before, old_path),
             after=None if after is None else normalised(after, path),
             cves=_cves(conn, commit_id),
+            benign=frozenset(),
         )
         for commit_id, repo, is_bench, patch, codec, old_path, before, path, after in found
     ]
@@ -116,11 +119,16 @@ def _cves(conn: sqlite3.Connection, commit_id: int) -> frozenset[str]:
     return frozenset(value for (value,) in found)
 
 
+def _benign(conn: sqlite3.Connection, commit_id: int) -> frozenset[str]:
+    found = cursor(conn).execute("SELECT text, path FROM benign_functions WHERE since_commit_id = ?", (commit_id,))
+    return frozenset(normalised(code, path) for code, path in found)
+
+
 def _plan(commits: Sequence[_Commit], split_by: str | None) -> Plan:
     dropped: Counter[str] = Counter()
     kept = _without_copies(commits, dropped)
     vulnerable = {commit.before for commit in kept if commit.before is not None}
-    fine = [commit for commit in kept if commit.after not in vulnerable]
+    fine = [commit for commit in kept if commit.after not in vulnerable and not commit.benign & vulnerable]
     dropped[BOTH_WAYS] += len(kept) - len(fine)
     sides = _sides(fine, split_by)
     split: dict[int, str] = {}
