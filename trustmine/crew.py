@@ -76,6 +76,15 @@ class _Worker:
 
 
 @dataclass(slots=True)
+class _Question:
+    """What the model works on for a worker; None: it has died, and the row's next worker will ask the same."""
+
+    hash: str
+    asked_by: _Worker | None
+    ticket: int  # the worker's own
+
+
+@dataclass(slots=True)
 class Crew:
     """Worker processes and their parent; see the module docstring."""
 
@@ -86,7 +95,8 @@ class Crew:
     progress: worker.Progress
     _engine: Engine | None = None
     _workers: list[_Worker] = field(default_factory=list)
-    _tickets: dict[int, tuple[_Worker, int]] = field(default_factory=dict)
+    _tickets: dict[int, "_Question"] = field(default_factory=dict)
+    _kept: dict[str, Completion | ContextOverflow] = field(default_factory=dict)  # answers whose worker has died
     _next_ticket: int = 0
     _n_deaths: int = 0
     _trouble: BaseException | None = None
@@ -132,9 +142,11 @@ class Crew:
             self._hear(links[ready])  # type: ignore[index]
         if self._engine is not None and self._tickets:
             for ticket, answer in self._engine.poll(GLANCE_S):
-                if ticket in self._tickets:  # else its worker has died
-                    asked_by, theirs = self._tickets.pop(ticket)
-                    _tell(asked_by.link, ("answer", theirs, answer))
+                question = self._tickets.pop(ticket)
+                if question.asked_by is None:
+                    self._kept[question.hash] = answer
+                else:
+                    _tell(question.asked_by.link, ("answer", question.ticket, answer))
 
     def _hear(self, one: _Worker) -> None:
         try:
@@ -149,15 +161,7 @@ class Crew:
             assert self._engine is not None
             assert isinstance(ticket, int)
             assert isinstance(request, Request)
-            self._next_ticket += 1
-            try:
-                self._engine.submit(self._next_ticket, request)
-            except TrustmineError:
-                raise
-            except Exception as wrong:  # what is wrong with a question is its row's trouble
-                _tell(one.link, ("answer", ticket, wrong))
-                return
-            self._tickets[self._next_ticket] = (one, ticket)
+            self._ask(self._engine, one, ticket, request)
         elif what == "done":
             stage, tally = news
             assert isinstance(stage, str)
@@ -183,6 +187,26 @@ class Crew:
             assert isinstance(error, BaseException)
             self._trouble = self._trouble or error
 
+    def _ask(self, engine: Engine, one: _Worker, ticket: int, request: Request) -> None:
+        """Hand a question to the model, unless it was asked by a worker that has died since."""
+        digest = engine.request_hash(request)
+        if digest in self._kept:
+            _tell(one.link, ("answer", ticket, self._kept.pop(digest)))
+            return
+        for question in self._tickets.values():
+            if question.asked_by is None and question.hash == digest:
+                question.asked_by, question.ticket = one, ticket
+                return
+        self._next_ticket += 1
+        try:
+            engine.submit(self._next_ticket, request)
+        except TrustmineError:
+            raise
+        except Exception as wrong:  # what is wrong with a question is its row's trouble
+            _tell(one.link, ("answer", ticket, wrong))
+            return
+        self._tickets[self._next_ticket] = _Question(digest, one, ticket)
+
     def _wake(self, *, everyone: bool = False) -> None:
         """Have idle workers look again: there may be rows for them."""
         for each in self._workers:
@@ -198,7 +222,9 @@ class Crew:
         """A worker's pipe has closed: put another one in its place, unless the run is at its end."""
         one.process.join()
         one.link.close()
-        self._tickets = {ticket: (by, theirs) for ticket, (by, theirs) in self._tickets.items() if by is not one}
+        for question in self._tickets.values():
+            if question.asked_by is one:
+                question.asked_by = None
         self._n_deaths += 1
         if self._trouble is None and self._n_deaths > MAX_DEATHS:
             self._trouble = TrustmineError(
