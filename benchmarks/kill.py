@@ -28,7 +28,8 @@ from common import ROOT, machine, timed, trustmine
 
 from trustmine.records import FACTS
 
-TABLES = [fact.TABLE for fact in FACTS] + ["steps", "calibrations", "labels"]
+TABLES = [fact.TABLE for fact in FACTS] + ["calibrations", "labels"]
+STEPS = "SELECT commit_id, steps.stage, hash FROM steps JOIN recipes ON id = recipe_id ORDER BY 1, 2"
 ROWS = "SELECT sha, status, outcome, reject_stage, reject_reason, claim_owner FROM commits ORDER BY sha"
 # A killed run spends its time on starting again; without a kill for so long it is let finish.
 MEAN_S = 2.5
@@ -116,6 +117,8 @@ def _differences(quiet: Path, killed: Path, folder: Path) -> list[str]:
         one, other = (sorted(db.execute(sql).fetchall(), key=repr) for db in (a, b))
         if one != other:
             wrong.append(f"{table}: {len(one)} rows alone, {len(other)} disturbed, {len(set(one) ^ set(other))} differ")
+    if a.execute(STEPS).fetchall() != b.execute(STEPS).fetchall():
+        wrong.append("steps: rows were decided elsewhere, or by other recipes")
     if a.execute(ROWS).fetchall() != b.execute(ROWS).fetchall():
         wrong.append("commits: rows ended elsewhere")
     if (left := b.execute("SELECT count(*) FROM commits WHERE claim_owner IS NOT NULL").fetchone()[0]) > 0:
