@@ -57,7 +57,7 @@ REJECTED = {
     "long-lines": "diff_too_large",
     "one-line": "diff_too_large",
     "nul-in-code": "not_in_function",
-    "deep-conditions": "no_block",
+    "deep-conditions": "unparsable",
     "like-headers": "not_in_function",
     "symlink": "function_unparsed",
     "became-symlink": "not_in_function",
