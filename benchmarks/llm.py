@@ -28,6 +28,7 @@ say, with their first statement that the fix touches as the segment and no defin
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -195,7 +196,14 @@ def one_at_a_time(model: Path, asked: Sequence[Request], n_threads: int) -> Resu
 
 def _drive(model: Path, rows: Sequence[Row], n_threads: int, n_sequences: int = 0) -> Result:
     """Ask the first question of each row, and the following ones when the one before is answered."""
-    engine = LocalEngine.open(model, n_ctx=N_CTX, n_threads=n_threads, n_sequences=n_sequences, known_sha256="0")
+    engine = LocalEngine.open(
+        model,
+        n_ctx=N_CTX,
+        n_threads=n_threads,
+        n_sequences=n_sequences,
+        flash_attention=os.environ.get("TRUSTMINE_FLASH_ATTENTION", "auto"),
+        known_sha256="0",
+    )
     waiting = list(enumerate(rows))
     left: dict[int, list[Callable[[Completion], Request]]] = {}
     answers: list[list[Any]] = [[] for _ in rows]
@@ -252,7 +260,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, metavar=("ENGINE", "FORM", "FILE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     model = given.model or resources.built_in_model()
-    n_threads = given.threads or len(__import__("os").sched_getaffinity(0))
+    n_threads = given.threads or len(os.sched_getaffinity(0))
     if given.one:
         print(json.dumps(asdict(_one(*given.one, model, n_threads))))
         return

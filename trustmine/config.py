@@ -256,6 +256,11 @@ class Settings:
         "memory of sequences: shared (unified) or each its own (separate); auto: what suits the device",
         choices=("auto", "unified", "separate"),
     )
+    flash_attention: str = _setting(
+        "auto",
+        "faster and less exact on a CPU; auto: off there, elsewhere as llama.cpp decides",
+        choices=("auto", "on", "off"),
+    )
     deterministic: bool = _setting(False, "answers that do not depend at all on what shares their batch; slower")
     seed: int = _setting(0, "seed of sampling", low=0)
     temperature: float = _setting(0.0, "temperature of generated text; 0: the most likely token", low=0)

@@ -29,6 +29,11 @@ _MIN_SHARED = 64
 # A slot is as good as another if it spares no more tokens than this.
 _NEARLY = 16
 _MAX_BEGINNINGS = 16
+_FLASH_ATTENTION = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Layout:
     n_ubatch: int  # of these, in one pass over the layers
     n_threads: int
     on_gpu: bool
+    flash_attention: str  # on, off, auto: as llama.cpp decides
     is_deterministic: bool
 
 
@@ -100,14 +106,14 @@ class KVCache:
         params.n_threads = params.n_threads_batch = layout.n_threads
         params.swa_full = True  # else sliding-window models forget what a shared prefix needs
         params.no_perf = True
-        if not layout.on_gpu:
-            # On CPU flash attention is no faster and rounds more: label probabilities were up to 0.1 off those
-            # with keys and values of 32 bits (SmolLM2-135M, prompts of 600 to 800 tokens).
+        # On CPU it is a tenth faster, and rounds more: label probabilities were up to 0.1 off those with keys and
+        # values of 32 bits, without it up to 0.05 (SmolLM2-135M, prompts of 600 to 800 tokens). So it is off there by default.
+        params.flash_attn_type = _FLASH_ATTENTION[layout.flash_attention]
+        if layout.is_deterministic and not layout.on_gpu:
+            # Kernels for 16 bits round by how many tokens come at once; with these an answer has the same bits,
+            # whole or after a cached prefix.
             params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-            if layout.is_deterministic:
-                # Kernels for 16 bits round by how many tokens come at once; with these an answer has the same
-                # bits, whole or after a cached prefix.
-                params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
+            params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
         with what_went_wrong() as said:
             self._pointer = llama_cpp.llama_init_from_model(model.pointer, params)
         if not self._pointer:

@@ -42,6 +42,7 @@ def open_engine(settings: Settings, known_hash: KnownHash | None = None, progres
         n_batch=settings.n_batch,
         n_ubatch=settings.n_ubatch,
         kv_layout=settings.kv_layout,
+        flash_attention=settings.flash_attention,
         is_deterministic=settings.deterministic,
         known_sha256=known,
         progress=progress,

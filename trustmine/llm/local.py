@@ -101,6 +101,7 @@ class LocalEngine:
         n_batch: int = 0,
         n_ubatch: int = 0,
         kv_layout: str = "auto",
+        flash_attention: str = "auto",
         is_deterministic: bool = False,
         known_sha256: str | None = None,
         progress: Progress | None = None,
@@ -108,7 +109,7 @@ class LocalEngine:
         """Load a GGUF file.
 
         n_gpu_layers -1 means all that there are; n_threads 0 one per core; the
-        next four, left as they are, what suits the device (`choose_layout`).
+        next five, left as they are, what suits the device (`choose_layout`).
         The context is never larger than the model was trained for. The file is
         hashed, with `progress`, unless its sha256 is known. Raises ModelError.
         """
@@ -133,7 +134,8 @@ class LocalEngine:
                 architecture=model.metadata("general.architecture"),
                 n_params=llama_cpp.llama_model_n_params(model.pointer),
                 n_ctx_train=model.n_ctx_train,
-                engine=ENGINE,
+                # It changes answers, so it is part of what gave them.
+                engine=ENGINE if flash_attention == "auto" else f"{ENGINE}, flash attention {flash_attention}",
                 n_ctx=min(n_ctx, model.n_ctx_train),
                 is_deterministic=is_deterministic,
             )
@@ -146,6 +148,7 @@ class LocalEngine:
                 n_batch=n_batch,
                 n_ubatch=n_ubatch,
                 kv_layout=kv_layout,
+                flash_attention=flash_attention,
                 is_deterministic=is_deterministic,
             )
             return cls(model, info, layout)
@@ -291,6 +294,7 @@ def choose_layout(
     n_batch: int = 0,
     n_ubatch: int = 0,
     kv_layout: str = "auto",
+    flash_attention: str = "auto",
     is_deterministic: bool = False,
 ) -> Layout:
     """What suits the device, but for what is given (0 and "auto": not given)."""
@@ -311,6 +315,7 @@ def choose_layout(
         n_ubatch=min(n_ubatch or _UBATCH, n_batch),
         n_threads=n_threads or n_cores(),
         on_gpu=on_gpu,
+        flash_attention="off" if flash_attention == "auto" and not on_gpu else flash_attention,
         is_deterministic=is_deterministic,
     )
 
