@@ -107,7 +107,8 @@ class KVCache:
         params.swa_full = True  # else sliding-window models forget what a shared prefix needs
         params.no_perf = True
         # On CPU it is a tenth faster, and rounds more: label probabilities were up to 0.1 off those with keys and
-        # values of 32 bits, without it up to 0.05 (SmolLM2-135M, prompts of 600 to 800 tokens). So it is off there by default.
+        # values of 32 bits, without it up to 0.05 (SmolLM2-135M, prompts of 600 to 800 tokens). So it is off there
+        # by default.
         params.flash_attn_type = _FLASH_ATTENTION[layout.flash_attention]
         if layout.is_deterministic and not layout.on_gpu:
             # Kernels for 16 bits round by how many tokens come at once; with these an answer has the same bits,
