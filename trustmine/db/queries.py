@@ -138,7 +138,7 @@ def n_pending(conn: sqlite3.Connection, after: str, scope: Scope) -> int:
 
 
 def rates(conn: sqlite3.Connection, counts: Mapping[str, StageCounts]) -> dict[str, Rate]:
-    """Speed and time left of the stages that workers are at now."""
+    """Speed and time left of the stages that workers are at now and that have rows left."""
     running: dict[str, tuple[int, float]] = {}
     for worker, stage, started_at_s, n in conn.execute(
         "SELECT worker, stage, started_at_s, n_advanced + n_rejected + n_failed FROM workers WHERE ended_at_s IS NULL"
@@ -149,6 +149,7 @@ def rates(conn: sqlite3.Connection, counts: Mapping[str, StageCounts]) -> dict[s
     return {
         stage: Rate(n_workers, speed, (counts[stage].pending + counts[stage].claimed) / speed if speed > 0 else None)
         for stage, (n_workers, speed) in running.items()
+        if counts[stage].pending + counts[stage].claimed > 0
     }
 
 
