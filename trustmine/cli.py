@@ -75,7 +75,7 @@ Deterministic = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Processes [default: one per core; beside a model a few]."),
+    typer.Option("--workers", min=1, help="Processes [default: one per core; run: 2 to 8; advance, if it asks: 1]."),
 ]
 Stage = Annotated[str, typer.Option("--stage", help="s0_1, s0_2, s0_3, s1_1, s1_2, s2_0, s2_1, s2_2, s3_1, s3_2, s4.")]
 

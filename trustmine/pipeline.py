@@ -108,7 +108,8 @@ def advance(
             draw(total.total)
 
         if n_workers > 1:
-            _crew(db, conn, settings, models, replace(plan, n_workers=n_workers), show, progress).run([[stage_name]])
+            crew = _crew(db, conn, settings, models, plan, n_workers, stage.KIND == "llm", show, progress)
+            crew.run([[stage_name]])
         else:
             allowance = worker.Allowance(plan.limit)
             worker.advance(
@@ -138,11 +139,11 @@ def _crew(
     settings: Settings,
     models: Models,
     plan: Plan,
+    n_workers: int,
+    asks: bool,
     show: Show,
     progress: worker.Progress,
 ) -> Crew:
-    asks = plan.n_workers is None
-    n_workers = plan.n_workers or max(2, min(MAX_BESIDE_MODEL, os.cpu_count() or 1))
     return Crew(
         Task(db, settings, plan.scope, NICENESS if asks else 0),
         n_workers,
@@ -204,7 +205,8 @@ def run(
         def show(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
             yield lambda done: draw(label, done, total)
 
-        crew = _crew(db, conn, settings, models, plan, show, progress)
+        n_workers = plan.n_workers or max(2, min(MAX_BESIDE_MODEL, os.cpu_count() or 1))
+        crew = _crew(db, conn, settings, models, plan, n_workers, True, show, progress)
         crew.run([first, tuple(STAGES)], None if feed is None else fed(feed))
     stages = tuple(Done(stage, tallies[stage], None) for stage in STAGES if stage in tallies)
     return Ran(stages, monotonic() - began, ingested)

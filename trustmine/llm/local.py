@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import llama_cpp
 
@@ -30,8 +31,8 @@ from trustmine.llm.labels import Logits, score_labels
 from trustmine.llm.sampling import Sampler
 from trustmine.records import Completion, Request
 
-# Sequences side by side. On 2 cores 8 of 1,200 tokens decode 1.4 times as fast as one, 16 no faster than 8
-# (SmolLM2-135M); a GPU has room for more, see docs/GPU.md.
+# Sequences side by side. On 2 cores 8 of 1,200 tokens decode 1.4 times as fast as one (SmolLM2-135M, a busy machine);
+# a GPU has room for more, see docs/GPU.md.
 _CPU_SLOTS, _GPU_SLOTS = 8, 32
 # Of these, how many answer at once: the others keep what the next question about the same commit begins with.
 _BUSY_SHARE = 0.75
@@ -42,6 +43,19 @@ _MEMORY_SHARE = 0.25
 # Tokens handed to llama.cpp at once, and of these in one pass over the layers (llama.cpp's defaults). On CPU fewer at
 # once cost nothing, and answers being written wait less.
 _CPU_BATCH, _GPU_BATCH, _UBATCH = 512, 2_048, 512
+
+
+class LayoutOptions(TypedDict, total=False):
+    """What a user may want of a layout; see choose_layout."""
+
+    n_threads: int
+    n_sequences: int
+    n_batch: int
+    n_ubatch: int
+    kv_layout: str
+    flash_attention: str
+    is_deterministic: bool
+
 
 # What an answer asks for: tokens to evaluate after the first n of prompt and answer. It is sent the logits after them.
 _Asked = tuple[int, list[int]]
@@ -96,20 +110,14 @@ class LocalEngine:
         *,
         n_ctx: int,
         n_gpu_layers: int = -1,
-        n_threads: int = 0,
-        n_sequences: int = 0,
-        n_batch: int = 0,
-        n_ubatch: int = 0,
-        kv_layout: str = "auto",
-        flash_attention: str = "auto",
-        is_deterministic: bool = False,
         known_sha256: str | None = None,
         progress: Progress | None = None,
+        **options: Unpack[LayoutOptions],
     ) -> "LocalEngine":
         """Load a GGUF file.
 
-        n_gpu_layers -1 means all that there are; n_threads 0 one per core; the
-        next five, left as they are, what suits the device (`choose_layout`).
+        n_gpu_layers -1 means all that there are; of `options` what is not given
+        suits the device (`choose_layout`).
         The context is never larger than the model was trained for. The file is
         hashed, with `progress`, unless its sha256 is known. Raises ModelError.
         """
@@ -124,6 +132,7 @@ class LocalEngine:
             hint = "Models must be GGUF files; llama.cpp's convert_hf_to_gguf.py makes them"
             raise ModelError("The model file is not GGUF", str(model_path), hint)
         model = Model(model_path, n_gpu_layers)
+        flash = options.get("flash_attention", "auto")
         try:
             info = ModelInfo(
                 sha256=known_sha256 or file_sha256(model_path, progress),
@@ -135,21 +144,15 @@ class LocalEngine:
                 n_params=llama_cpp.llama_model_n_params(model.pointer),
                 n_ctx_train=model.n_ctx_train,
                 # It changes answers, so it is part of what gave them.
-                engine=ENGINE if flash_attention == "auto" else f"{ENGINE}, flash attention {flash_attention}",
+                engine=ENGINE if flash == "auto" else f"{ENGINE}, flash attention {flash}",
                 n_ctx=min(n_ctx, model.n_ctx_train),
-                is_deterministic=is_deterministic,
+                is_deterministic=options.get("is_deterministic", False),
             )
             layout = choose_layout(
                 info.n_ctx,
                 model.kv_bytes_per_token,
                 on_gpu=supports_gpu() and n_gpu_layers != 0,
-                n_threads=n_threads,
-                n_sequences=n_sequences,
-                n_batch=n_batch,
-                n_ubatch=n_ubatch,
-                kv_layout=kv_layout,
-                flash_attention=flash_attention,
-                is_deterministic=is_deterministic,
+                **options,
             )
             return cls(model, info, layout)
         except BaseException:
