@@ -72,6 +72,17 @@ def file_sha256(path: Path, progress: Progress | None = None) -> str:
     return digest.hexdigest()
 
 
+def uses_amx(system_info: bytes) -> bool:
+    """Whether this build of llama.cpp runs matrix products on Intel's AMX units.
+
+    Built by GCC 12 and others these crash the process, as the compiler drops half
+    of the units' configuration (ggml-org/llama.cpp, pull request 26954), so a
+    model is then loaded without the CPU's extra layouts of weights. The Makefile
+    builds without AMX, which keeps the other layouts.
+    """
+    return b"AMX_INT8 = 1" in system_info
+
+
 class Model:
     """A loaded model with its vocabulary and chat template."""
 
@@ -80,6 +91,7 @@ class Model:
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
+        params.use_extra_bufts = not uses_amx(llama_cpp.llama_print_system_info())
         with what_went_wrong() as said:
             self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self.pointer:
