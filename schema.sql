@@ -386,7 +386,7 @@ CREATE TABLE licences (
     commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
     spdx      TEXT NOT NULL,              -- SPDX expression; 'unknown' if nothing says so, or nothing that can be understood
     source    TEXT CHECK (source IN ('file', 'repository')), -- the file's own SPDX-License-Identifier, or the repository's
-                                          -- licence file; NULL: neither is there
+                                          -- licence file or README; NULL: none says anything
     path      TEXT                        -- where it stands; of several licence files the first
 ) STRICT;
 
