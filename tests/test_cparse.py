@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from trustmine import cparse
 from trustmine.cparse import (
     LineRange,
+    comment_above,
     function_at,
     functions,
     names,
     outline,
-    parameters,
+    signature,
     statement_ranges,
     symbols,
     tree,
@@ -532,16 +533,36 @@ def test_deep_nesting_needs_no_deep_stack(source: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "returns", "parameters"),
     [
-        ("static int f(char *dst, const int n[4], ...)\n{\n}\n", ("dst", "n")),
-        ("int f(void)\n{\n}\n", ()),
-        ("void on(int (*call)(int a), struct s *p) { g(1); }\n", ("call", "p")),
-        ("int old(a, b)\nint a; char *b;\n{\n}\n", ("a", "b")),
-        ("void A::run(const std::string &name, int n = 3) { }\n", ("name", "n")),
-        ("int x;\n", ()),
-        ("((((", ()),
+        ("static int f(char *dst, const int n[4], ...)\n{\n}\n", "int", ("char *dst", "const int n[4]")),
+        ("int f(void)\n{\n}\n", "int", ()),
+        ("void on(int (*call)(int a), struct s *p) { g(1); }\n", "void", ("int (*call)(int a)", "struct s *p")),
+        ("  static char_u *\nold(a, b)\nint a; char *b;\n{\n}\n", "char_u *", ("a", "b")),
+        ("void A::run(const std::string &s, int n = 3) { }\n", "void", ("const std::string &s", "int n = 3")),
+        ("int f(\n    char *a, /* what */\n    int b // and\n) { }\n", "int", ("char *a", "int b")),
+        ("int x;\n", "", ()),
+        ("((((", "", ()),
     ],
 )
-def test_parameters_are_named_in_their_order(text: str, found: tuple[str, ...]) -> None:
-    assert parameters(text.encode(), "a.cpp" if "::" in text else "a.c") == found
+def test_a_signature_has_the_parameters_in_their_order(text: str, returns: str, parameters: tuple[str, ...]) -> None:
+    found = signature(text.encode(), "a.cpp" if "::" in text else "a.c")
+    assert (found.returns, found.parameters) == (returns, parameters)
+
+
+@pytest.mark.parametrize(
+    ("above", "comment"),
+    [
+        ("int x;\n/* Does it. */\n", "/* Does it. */"),
+        ("/*\n * Does it,\n * twice.\n */\n\n", "/*\n * Does it,\n * twice.\n */"),
+        ("int x;\n// Does it,\n// twice.\n", "// Does it,\n// twice."),
+        ("/* Of something else. */\n\n\n", ""),
+        ("int x; /* of x,\n not of f */\n", ""),
+        ("of nothing */\n", ""),
+        ("#endif\n", ""),
+        ("", ""),
+    ],
+)
+def test_a_comment_above_a_function_is_found(above: str, comment: str) -> None:
+    source = f"{above}int f(void)\n{{\n}}\n"
+    assert comment_above(source.encode(), above.count("\n") + 1) == comment

@@ -25,6 +25,11 @@ def conn(tmp_path: Path) -> sqlite3.Connection:
     rows = [Row("r", "whole", "s4", "done", split="bench"), Row("r", "old", "s4", "done")]
     conn = make_db(tmp_path / "t.db", [*rows, *(Row("r", name, "s1_1", split="bench") for name in ("one", "two"))])
     put = conn.execute
+    for column in ("pre_text", "post_text"):  # a function of one statement has no gap
+        put(
+            f"UPDATE functions SET {column} = replace({column}, '    //', '    end();' || char(10) || '    //')"
+            " WHERE commit_id NOT IN (SELECT commit_id FROM masks)"
+        )
     put("INSERT INTO elements VALUES (1, 'better', 'function', 'both', 0, 1, 1, 'parser', 'b.c', 5, 6, 'x', NULL)")
     put(
         "INSERT INTO elements VALUES (1, 'MAX', 'macro', 'both', 1, 1, 1, 'parser', 'b.h', 9, 9, '#define MAX 8', NULL)"
@@ -76,9 +81,52 @@ def test_the_gap_of_a_fix_is_what_it_changes(old: list[str], new: list[str]) -> 
     before, after = (
         f"int f(void)\n{{\n{''.join(f'  {word}();' + chr(10) for word in words)}}}\n" for words in (old, new)
     )
-    masked, vulnerable, fixed = by_fix(before, after)
+    if old[0] not in new[:1] and old[-1] not in new[-1:]:
+        with pytest.raises(LeftOut, match="mask_whole_function"):
+            by_fix(before, after, "a.c", "a.c")
+        return
+    masked, vulnerable, fixed = by_fix(before, after, "a.c", "a.c")
     assert masking.unmask(masked, [vulnerable]) == before
     assert masking.unmask(masked, [fixed]) == after
+
+
+LOOP = """int f(int n)
+{
+  for(int i = 0; i < n; i++) {
+    if(a(i)) {
+      b(i);
+    }
+    c(i);
+  }
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "vulnerable", "fixed"),
+    [
+        ("c(i);", "c(0);", "    c(i);\n", "    c(0);\n"),
+        # The first line of an if is no statement: what it holds belongs to the gap.
+        (
+            "if(a(i)) {",
+            "if(i && a(i)) {",
+            "    if(a(i)) {\n      b(i);\n    }\n",
+            "    if(i && a(i)) {\n      b(i);\n    }\n",
+        ),
+        # Line by line this could be a brace of one if and the rest of another.
+        ("    c(i);\n", "    if(d(i)) {\n      e(i);\n    }\n    c(i);\n", "", "    if(d(i)) {\n      e(i);\n    }\n"),
+        ("    c(i);\n", "", "    c(i);\n", ""),
+        (LOOP[16:-16], LOOP[16:-16].replace("int i = 0; ", "int i = 1; ").replace("c(i)", "c(1)"), None, None),
+    ],
+)
+def test_the_gap_of_a_fix_is_whole_statements(old: str, new: str, vulnerable: str | None, fixed: str | None) -> None:
+    after = LOOP.replace(old, new)
+    masked, was, belongs = by_fix(LOOP, after, "a.c", "a.c")
+    assert masking.unmask(masked, [was]) == LOOP and masking.unmask(masked, [belongs]) == after
+    assert masked.count("{") == masked.count("}")
+    if vulnerable is not None:
+        assert (was, belongs) == (vulnerable, fixed)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +134,12 @@ def test_the_gap_of_a_fix_is_what_it_changes(old: list[str], new: list[str]) -> 
     [
         (TWICE, TWICE.replace("int f(void)", "long f(int a)"), "mask_whole_function"),
         (TWICE, TWICE.replace("a();", "<MASK_1>"), "holds_mask"),
+        ("int f(int a)\n{\n  return a;\n}\n", "int f(int a)\n{\n  return 0;\n}\n", "mask_whole_function"),
     ],
 )
 def test_some_fixes_leave_no_gap(before: str, after: str, reason: str) -> None:
     with pytest.raises(LeftOut, match=reason):
-        by_fix(before, after)
+        by_fix(before, after, "a.c", "a.c")
 
 
 @pytest.mark.parametrize("arguments", [{"split": "train"}, {"split_by": "date"}, {"tasks": ["infill"]}])

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from web_helpers import Row, make_db
 
 from trustmine.errors import TrustmineError
-from trustmine.export import charspans, export
+from trustmine.export import charspans, description, export
 from trustmine.export.splits import LeftOut
 
 BEFORE = """static int copy(char *dst, const char *src, size_t n)
@@ -43,7 +44,10 @@ def fixes(tmp_path: Path) -> sqlite3.Connection:
                 "INSERT INTO labels (commit_id, source, label, cwe, labelled_at_s) VALUES (?, '', 'yes', 'CWE-787', 1)",
                 (id,),
             )
-    conn.execute("UPDATE functions SET split = 'bench' WHERE commit_id = 10")
+    conn.execute("UPDATE functions SET split = 'bench', pre_first_line = 5")
+    conn.execute("UPDATE functions SET split = 'train' WHERE commit_id <> 10")
+    above = b"int x;\n\n/* Makes a copy of the text.\n*/\n"
+    conn.execute("UPDATE pre_images SET content = ?", (zlib.compress(above + BEFORE.encode()),))
     conn.execute("UPDATE verdicts SET label = 'no' WHERE commit_id = 11")
     conn.execute("UPDATE repos SET url = 'git@example.org:acme/tool.git'")
     return conn
@@ -120,9 +124,38 @@ def test_safecoder_describes_what_both_versions_do(fixes: sqlite3.Connection, tm
     }
     (row,) = files["train/sec-new-desc.jsonl"]
     assert row["description"] == (
-        "Write a C function named `copy_1` that takes `dst`, `src` and `n` and calls `check`, `memcpy` and `strlen`."
-    )
+        "Write a C function named `copy_1` that takes `char *dst`, `const char *src` and `size_t n`; returns `int`; "
+        "calls `memcpy` and `strlen`. Its name reads: copy 1. Its comment says: Makes a copy of the text."
+    ), "`check` is among the words of security"
     assert row["parent_commit"] != "" and row["commit_msg"] == "Fix 0\n"
+
+
+COMMENTS = [
+    ("/* Reads one line. */", "Reads one line."),
+    ("/***\n ** f()\n **\n ** Reads one line\n **********/", "Reads one line."),
+    ("/*\n * f_line()\n *\n * Reads one whole line\n */", "Reads one whole line."),
+    ("/**\n * \\brief Reads one whole line.\n * \\param s from here\n */", "Reads one whole line."),
+    ("// Reads one whole line,\n// and `ends` it.", "Reads one whole line, and 'ends' it."),
+    ("/* Reads one line. Make sure that it fits. */", ""),
+    ("/* Reads one line, checked by the caller. */", ""),
+    ("/* Reads a whole line. */ /* ------------- */", "Reads a whole line."),
+    ("/* Reads one line.\n *\n * Beware of overflows. */", "Reads one line."),
+    ("/* " + "Reads a whole line. " * 30 + "*/", ("Reads a whole line. " * 15).strip()),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("comment", "said"), COMMENTS)
+def test_a_comment_is_told_without_its_marks_and_not_if_it_is_of_security(comment: str, said: str) -> None:
+    assert description.plain(comment) == said
+
+
+@pytest.mark.parametrize(
+    "name", ["check_overflow", "curlx_safefree", "isOutOfBounds", "CHECK_LEN", "verify", "do_validate2", "sanitize_it"]
+)
+def test_names_are_split_before_words_of_security_are_looked_for(name: str) -> None:
+    assert description.speaks_of_security(name)
+    assert not description.speaks_of_security("Hands the boundary fixture's offset to copy_hexcheckers")
 
 
 def test_detection_labels_the_function_before_1_and_after_0(fixes: sqlite3.Connection, tmp_path: Path) -> None:

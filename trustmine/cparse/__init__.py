@@ -9,7 +9,7 @@ from trustmine.cparse.functions import Function, Outline, function_at, functions
 from trustmine.cparse.lexis import code_lines, strip_comments_and_space, widen
 from trustmine.cparse.names import Name, names
 from trustmine.cparse.neutral import Local, rename, renameable, swappable
-from trustmine.cparse.signature import parameters
+from trustmine.cparse.signature import Signature, comment_above, signature
 from trustmine.cparse.statements import neighbours, statement_ranges
 from trustmine.cparse.symbols import PARSER, FileSymbols, Symbol, file_symbols, grammar, includes, symbols
 from trustmine.lines import LineRange
@@ -22,8 +22,10 @@ __all__ = [
     "Local",
     "Name",
     "Outline",
+    "Signature",
     "Symbol",
     "code_lines",
+    "comment_above",
     "file_symbols",
     "function_at",
     "functions",
@@ -32,9 +34,9 @@ __all__ = [
     "names",
     "neighbours",
     "outline",
-    "parameters",
     "rename",
     "renameable",
+    "signature",
     "statement_ranges",
     "strip_comments_and_space",
     "swappable",

@@ -1,10 +1,10 @@
 """bench: JSON Lines, TRUST-Bench: a fix from the cutoff on that has a CVE, as a gap to fill.
 
 What is masked is what the model named as risky, where the row passed s2_0;
-else what the fix changes: the lines between those that both versions begin
-and end with. The gap is in the fixed function, so what belongs there is the
-fixed code. Context is what s2_2 kept and the vulnerable code uses; what only
-the fix uses would give it away.
+else what the fix changes: the shortest run of whole statements of one block,
+in both versions, outside of which they are the same. The gap is in the fixed
+function, so what belongs there is the fixed code. Context is what s2_2 kept
+and the vulnerable code uses; what only the fix uses would give it away.
 """
 
 import sqlite3
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trustmine import cwe, masking
+from trustmine.cparse import statement_ranges
 from trustmine.export.files import JsonLines
 from trustmine.export.provenance import Provenance, cursor
 from trustmine.export.rows import Pair, Recipes, pairs
@@ -32,7 +33,7 @@ COLUMNS = {
     "path": "file after the fix",
     "function": "name of the function",
     "masked_function": "the fixed function with `<MASK_1>` on a line of its own",
-    "masked_by": "`model` (the block that it named as risky) or `fix` (the lines that the fix changes)",
+    "masked_by": "`model` (the block that it named as risky) or `fix` (the statements that the fix changes)",
     "context": "`callees`, `macros`, `types`, `globals`: name, path, first_line, last_line, definition, is_cut of each",
     "vulnerable": "what stood in place of the mask before the fix",
     "fixed": "what stands there after it",
@@ -104,7 +105,7 @@ def place(gap: Gap) -> str:
 def rows(gap: Gap) -> Iterator[dict[str, object]]:
     """One row; raises LeftOut."""
     source = gap.source
-    masked, vulnerable, fixed = gap.by_model or by_fix(gap.pair.before, gap.pair.after)
+    masked, vulnerable, fixed = gap.by_model or by_fix(gap.pair.before, gap.pair.after, gap.pair.old_path, source.path)
     pillar = cwe.top_level(gap.pair.cwe) or ""
     yield {
         "id": f"{source.repo}/{source.commit}",
@@ -129,17 +130,33 @@ def rows(gap: Gap) -> Iterator[dict[str, object]]:
     }
 
 
-def by_fix(before: str, after: str) -> tuple[str, str, str]:
-    """The function after the fix with the changed lines masked, and these lines before and after. Raises LeftOut."""
-    old, new = split_lines(before), split_lines(after)
+def by_fix(before: str, after: str, old_path: str, path: str) -> tuple[str, str, str]:
+    """The function after the fix with what it changes masked, and that before and after. Raises LeftOut.
+
+    One side is empty where the fix only adds or only takes away.
+    """
     if masking.holds_mask(before) or masking.holds_mask(after):
         raise LeftOut(HOLDS_MASK)
-    top = _common(old, new)
-    bottom = _common(old[top:][::-1], new[top:][::-1])
-    if top == 0 or bottom == 0:
+    old, new = split_lines(before), split_lines(after)
+    top, bottom = _common(old, new), _common(old[::-1], new[::-1])
+    shorter, longer = sorted((len(old), len(new)))
+    may_be_masked = frozenset(statement_ranges(before.encode(), old_path))
+    found: list[tuple[int, int, int]] = []  # lines in the gap; lines above and below it
+    for mine, other, ranges, others in (
+        (new, old, statement_ranges(after.encode(), path), may_be_masked),
+        (old, new, may_be_masked, frozenset[LineRange]()),  # the fix only takes them away
+    ):
+        for lines in ranges:
+            above, below = lines.first_line - 1, len(mine) - lines.last_line
+            across = LineRange(above + 1, len(other) - below)
+            is_same_outside = above <= top and below <= bottom and above + below <= shorter
+            if is_same_outside and (across.last_line < across.first_line or across in others):
+                found.append((longer - above - below, above, below))
+    if not found:
         raise LeftOut(WHOLE)
-    gap = LineRange(top + 1, len(new) - bottom)
-    return masking.mask(after, [gap]), "".join(old[top : len(old) - bottom]), "".join(new[top : len(new) - bottom])
+    _, above, below = min(found)
+    gap = LineRange(above + 1, len(new) - below)
+    return masking.mask(after, [gap]), "".join(old[above : len(old) - below]), "".join(new[above : len(new) - below])
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

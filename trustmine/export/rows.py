@@ -9,9 +9,11 @@ commits are left out, and which side the others are on, is the plan's word
 import json
 import re
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from trustmine.cparse import comment_above
 from trustmine.export.provenance import COLUMNS, Provenance, cursor, provenance, web_address
 from trustmine.export.splits import Plan
 
@@ -79,6 +81,7 @@ class Pair:
     post_oid: str
     before: str
     after: str
+    comment: str  # above the function before the fix, as written; '' if there is none
     deleted: tuple[int, ...]  # lines of `before` from 1
     added: tuple[int, ...]  # lines of `after`
     is_new_before: bool  # no earlier commit of the export has the same function, white space and comments aside
@@ -148,15 +151,16 @@ def pairs(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pa
     """The function pairs in their order; fills `recipes`."""
     found = cursor(conn).execute(
         """SELECT c.id, r.name, c.sha, r.url, c.parents, m.message, f.old_path, f.pre_oid, f.post_oid,
-                  f.pre_text, f.post_text, f.deleted_lines, f.added_lines
+                  f.pre_text, f.post_text, f.pre_first_line, p.content, f.deleted_lines, f.added_lines
            FROM repos AS r CROSS JOIN commits AS c ON c.repo_id = r.id
            CROSS JOIN functions AS f ON f.commit_id = c.id CROSS JOIN messages AS m ON m.commit_id = c.id
-           ORDER BY r.name, c.sha"""
+           LEFT JOIN pre_images AS p ON p.oid = f.pre_oid ORDER BY r.name, c.sha"""
     )
     number = 0
-    for commit_id, repo, sha, url, parents, message, old_path, pre_oid, post_oid, pre, post, deleted, added in found:
+    for commit_id, repo, sha, url, parents, message, old_path, pre_oid, post_oid, pre, post, *more in found:
         if commit_id not in plan.split:
             continue
+        first_line, whole, deleted, added = more
         address = web_address(url)
         yield Pair(
             commit_id=commit_id,
@@ -171,6 +175,7 @@ def pairs(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pa
             post_oid=post_oid,
             before=pre,
             after=post,
+            comment="" if whole is None else comment_above(zlib.decompress(whole), first_line),
             deleted=tuple(json.loads(deleted)),
             added=tuple(json.loads(added)),
             is_new_before=(commit_id, "before") in plan.first,
