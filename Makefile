@@ -8,11 +8,8 @@ DB := demo/trustmine.db
 REPO ?= https://github.com/curl/curl
 TRUSTMINE := $(BIN)/trustmine
 
-# llama.cpp is compiled for this machine, but without Intel's AMX: some compilers break it (see llm/gguf.py, uses_amx).
-NO_AMX := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
-ifeq ($(shell $(CC) $(NO_AMX) -x c -fsyntax-only /dev/null 2>/dev/null && echo knows),knows)
-export CMAKE_ARGS += -DCMAKE_C_FLAGS="$(NO_AMX)" -DCMAKE_CXX_FLAGS="$(NO_AMX)"
-endif
+# llama.cpp is compiled for this machine's processor; its AMX units need the header that is named here.
+export CMAKE_ARGS += -DCMAKE_CXX_FLAGS="-include '$(CURDIR)/native/amx_tile_config.h'"
 
 FURTHEST := select substr(sha, 1, 12) from commits join stages on stage = status order by place desc, id limit 1
 
@@ -53,8 +50,8 @@ bench-llm: $(READY)
 
 setup: $(READY)
 
-# llama-cpp-python is compiled here (some five minutes on two cores); pip keeps the built wheel, and what it kept from
-# before may have been built with AMX.
+# llama-cpp-python is compiled here (some five minutes on two cores); pip keeps the built wheel. One that it kept from
+# before may lack the header above.
 $(READY): requirements.lock requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 1; }
@@ -64,10 +61,10 @@ $(READY): requirements.lock requirements-build.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock -r requirements.lock
-	@$(BIN)/python -c 'import llama_cpp, sys; sys.exit(b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info())' || \
+	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock --no-deps --editable .
+	@$(BIN)/python -c 'import sys; from trustmine.llm import gguf; sys.exit(gguf.leaves_amx_out())' || \
 		$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock --no-cache-dir --no-deps \
 			--force-reinstall "$$(grep ^llama-cpp-python== requirements.lock)"
-	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock --no-deps --editable .
 	touch $(READY)
 
 # Resolves anew within the pins of pyproject.toml; needs uv.

@@ -97,7 +97,7 @@ def _models(settings: Settings) -> list[Check]:
     """The endpoint, or the model file and what runs it."""
     if settings.endpoint is not None:
         return [_attempt("endpoint", lambda: _endpoint(settings), "Check --endpoint, and whether the server runs")]
-    return [_attempt("model", lambda: _model(settings), "Give a GGUF file with --model"), _gpu(settings)]
+    return [_attempt("model", lambda: _model(settings), "Give a GGUF file with --model"), _processor(), _gpu(settings)]
 
 
 def _endpoint(settings: Settings) -> str:
@@ -168,6 +168,15 @@ def _tell(look: Callable[[Settings], str], settings: Settings, pipe: Connection)
     except Exception as error:  # of any library, so it may not bear the way through the pipe
         found = ModelError(type(error).__name__, str(error))
     pipe.send(found)
+
+
+def _processor() -> Check:
+    from trustmine.llm import gguf
+
+    if gguf.leaves_amx_out():
+        found = "this build of llama.cpp has code for AMX that some compilers break; it is left out"
+        return Check("processor", True, found, "For prompts read twice as fast build it with make: see the README")
+    return Check("processor", True, gguf.processor_features())
 
 
 def _gpu(settings: Settings) -> Check:

@@ -1,23 +1,25 @@
 import llama_cpp
 import pytest
 
-from trustmine.llm.gguf import Model, uses_amx
+from trustmine.llm import gguf
+from trustmine.llm.gguf import Model
 from trustmine.resources import built_in_model
 
-WITH_AMX = b"CPU : AVX512_BF16 = 1 | AMX_INT8 = 1 | LLAMAFILE = 1 | REPACK = 1 | "
+WITH_AMX = b"CPU : AVX2 = 1 | AVX512 = 0 | AMX_INT8 = 1 | REPACK = 1 | "
+WITHOUT = b"CPU : AVX2 = 1 | AVX512 = 0 | AMX_INT8 = 0 | REPACK = 1 | "
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
-    [(WITH_AMX, True), (WITH_AMX.replace(b"8 = 1", b"8 = 0"), False), (b"CPU : NEON = 1 | ", False)],
+    ("said", "mark", "expected"),
+    [
+        (WITH_AMX, "no_such_mark", True),
+        (WITHOUT, "no_such_mark", False),
+        (b"CPU : NEON = 1 | ", "no_such_mark", False),
+        (WITH_AMX, "llama_decode", False),  # any name that the library has
+    ],
 )
-def test_uses_amx__by_what_llama_cpp_says_of_its_build(said: bytes, expected: bool) -> None:
-    assert uses_amx(said) is expected
-
-
-@pytest.mark.parametrize(("said", "expected"), [(WITH_AMX, False), (b"CPU : AVX2 = 1 | REPACK = 1 | ", True)])
-def test_a_build_with_amx_loads_models_without_extra_layouts_of_weights(
-    said: bytes, expected: bool, monkeypatch: pytest.MonkeyPatch
+def test_code_for_amx_is_left_out_unless_the_build_bears_the_mark(
+    said: bytes, mark: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     load = llama_cpp.llama_model_load_from_file
@@ -26,7 +28,19 @@ def test_a_build_with_amx_loads_models_without_extra_layouts_of_weights(
         asked.append(params.use_extra_bufts)
         return load(path, params)
 
+    monkeypatch.setattr(gguf, "_AMX_MARK", mark)
     monkeypatch.setattr(llama_cpp, "llama_print_system_info", lambda: said)
     monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", loading)
     Model(built_in_model(), 0).free()
-    assert asked == [expected]
+    assert gguf.leaves_amx_out() is expected
+    assert asked == [not expected]
+
+
+def test_an_environment_made_by_the_makefile_leaves_nothing_out() -> None:
+    assert not gguf.leaves_amx_out(), "Try: make clean setup"
+    assert gguf.processor_features()
+
+
+def test_features_are_those_that_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama_cpp, "llama_print_system_info", lambda: WITH_AMX)
+    assert gguf.processor_features() == "AVX2, AMX_INT8, REPACK"

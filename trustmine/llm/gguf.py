@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ _CHUNK_BYTES = 1 << 20
 _log = logging.getLogger("trustmine.llm.llama_cpp")
 _errors: list[str] | None = None  # while a model is opened: what llama.cpp said went wrong
 _GGML_WARN, _GGML_ERROR = 3, 4
+_AMX_MARK = "amx_tile_config_is_whole"
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
@@ -72,15 +74,26 @@ def file_sha256(path: Path, progress: Progress | None = None) -> str:
     return digest.hexdigest()
 
 
-def uses_amx(system_info: bytes) -> bool:
-    """Whether this build of llama.cpp runs matrix products on Intel's AMX units.
+def leaves_amx_out() -> bool:
+    """Whether this build of llama.cpp has code for Intel's AMX units that must not run.
 
-    Built by GCC 12 and others these crash the process, as the compiler drops half
-    of the units' configuration (ggml-org/llama.cpp, pull request 26954), so a
-    model is then loaded without the CPU's extra layouts of weights. The Makefile
-    builds without AMX, which keeps the other layouts.
+    Built by GCC 12 and others that code ends the process: the compiler drops half
+    of the units' configuration (ggml-org/llama.cpp, pull request 26954). Models
+    are then loaded without the CPU's extra layouts of weights, which is slower. A
+    build with native/amx_tile_config.h bears its mark and is whole.
     """
-    return b"AMX_INT8 = 1" in system_info
+    if b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info():
+        return False
+    try:
+        ctypes.c_char.in_dll(llama_cpp.llama_cpp._lib, _AMX_MARK)
+    except ValueError:
+        return True
+    return False
+
+
+def processor_features() -> str:
+    """What this build of llama.cpp uses of the processor: 'AVX2, FMA, ...'."""
+    return ", ".join(re.findall(r"(\w+) = 1", llama_cpp.llama_print_system_info().decode("ascii", "replace")))
 
 
 class Model:
@@ -91,7 +104,7 @@ class Model:
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
-        params.use_extra_bufts = not uses_amx(llama_cpp.llama_print_system_info())
+        params.use_extra_bufts = not leaves_amx_out()
         with what_went_wrong() as said:
             self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self.pointer:
