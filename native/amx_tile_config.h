@@ -8,8 +8,7 @@
 #include <immintrin.h>
 #undef _tile_loadconfig
 #define _tile_loadconfig(config) __asm__ volatile("ldtilecfg\t%0" : : "m"(*(const char (*)[64])(config)))
-extern "C" {
-extern const char amx_tile_config_is_whole;
-__attribute__((weak, used, visibility("default"))) const char amx_tile_config_is_whole = 1;
+extern "C" __attribute__((weak, visibility("default"))) int amx_tile_config_is_whole(void) {
+    return 1;
 }
 #endif
