@@ -30,11 +30,14 @@ demo: $(READY)
 	@echo "  head -c 2000 demo/export/train.jsonl"
 	@echo "  $(TRUSTMINE) run ~/src/your-project --db your.db"
 
+# PROCESSES share the tests file by file (0: none but pytest itself, as for a debugger); each model has one thread.
+PROCESSES ?= 2
+
 test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Speed and fidelity beside other tools (PyDriller, git, universal-ctags), on a history of your choice:
 # make bench REPO=~/src/curl KNOWN=known_fixes.csv; BENCH=--quick for a short one. Writes bench.md.

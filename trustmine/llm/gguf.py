@@ -27,6 +27,8 @@ ENGINE = f"llama-cpp-python {llama_cpp.__version__}"
 _CHUNK_BYTES = 1 << 20
 
 _log = logging.getLogger("trustmine.llm.llama_cpp")
+# Else Python writes errors to stderr where nobody listens. What matters of them is in the errors that are raised.
+_log.addHandler(logging.NullHandler())
 _errors: list[str] | None = None  # while a model is opened: what llama.cpp said went wrong
 _GGML_WARN, _GGML_ERROR = 3, 4
 _AMX_MARK = "amx_tile_config_is_whole"
