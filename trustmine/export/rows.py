@@ -135,13 +135,25 @@ def examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan, recipes
             continue
         if source is None or commit_id != present:
             present, source = commit_id, provenance(conn, commit_id, repo, sha, recipes)
-        origin = source if task != "benign" else _of_function(source, json.loads(meta))
+        origin = source if task != "benign" else _of_function(conn, source, commit_id, example_no)
         yield Example(commit_id, task, example_no, plan.split[commit_id], instruction, given, output, meta, origin)
 
 
-def _of_function(source: Provenance, meta: dict[str, str]) -> Provenance:
+def _of_function(conn: sqlite3.Connection, source: Provenance, commit_id: int, example_no: int) -> Provenance:
     """Where a benign function comes from: its commit is no fix, and no answer of a model is behind it."""
-    return replace(source, path=meta["path"], function=meta["function"], label_source="lifespan", requests="")
+    path, name, licence = (
+        cursor(conn)
+        .execute(
+            "SELECT path, name, licence FROM benign_functions WHERE since_commit_id = ? AND example_no = ?",
+            (commit_id, example_no),
+        )
+        .fetchone()
+    )
+    return _benign(source, path, name, licence)
+
+
+def _benign(source: Provenance, path: str, name: str, licence: str) -> Provenance:
+    return replace(source, path=path, function=name, licence=licence, label_source="lifespan", requests="")
 
 
 def pairs(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pair]:
