@@ -1,12 +1,25 @@
 """propose and benign: make what examples of s4 are made of beside its facts."""
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from trustmine import console
-from trustmine.cli.shared import Config, Db, End, Json, Model, Repo, Start, load_settings, open_database, scope_of
+from trustmine.cli.shared import (
+    Config,
+    Db,
+    End,
+    Json,
+    Model,
+    Repo,
+    Start,
+    Workers,
+    load_settings,
+    open_database,
+    scope_of,
+)
 
 
 def propose(
@@ -59,13 +72,15 @@ def benign(
     per_repo: Annotated[int, typer.Option("--per-repo", min=1, help="Functions per repository.")] = 100,
     db: Db = None,
     repo: Repo = None,
+    workers: Workers = None,
     as_json: Json = False,
     config_file: Config = None,
 ) -> None:
     """Choose the functions that have lived longest unchanged as examples of "no vulnerability detected".
 
     They are about as long as the vulnerable ones, and no known fix has touched
-    them. Takes some minutes for 40,000 commits; again: replaces what it chose.
+    them. Ctrl-C and the same command again go on; a later run replaces what an
+    earlier one chose, and follows only what has changed since.
 
     Example: trustmine benign --per-repo 200 --repo curl/curl
     """
@@ -78,8 +93,12 @@ def benign(
         wanted = scope_of(conn, repo).repo_id
         for row in queries.repos(conn):
             if wanted in (None, row.id):
-                with console.progress(row.name, row.n_commits) as draw:
-                    done.append(choosing.choose(conn, settings, row.id, per_repo, draw))
+                with console.board() as board:
+
+                    def draw(what: str, n: int, total: int, name: str = row.name) -> None:
+                        board(f"{name}: {what}", n, total)
+
+                    done.append(choosing.choose(conn, settings, row.id, per_repo, workers or os.cpu_count() or 1, draw))
     if as_json:
         console.print_json([asdict(one) for one in done])
         return
@@ -92,6 +111,8 @@ def benign(
         right=("functions", "chosen"),
     )
     for one in done:
+        if one.given_up:
+            console.say(f"{one.repo}: left out, because every process died of them: {', '.join(one.given_up)}")
         if one.n_missing:
             console.say(f"{one.repo}: {one.n_missing:,} fewer than asked for: no others are as long as vulnerable ones")
         if not one.has_lengths:

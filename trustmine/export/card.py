@@ -36,6 +36,8 @@ _ABOUT = {
     "preferences": "turned into questions with better and worse answers: to locate and mend it, to judge a change, and "
     "to decline where nothing can be known",
     "gaps": "as functions with a gap to fill: TRUST-Bench",
+    "functions": "as the one function that each of them changes, before (vulnerable) and after (not), and functions in "
+    "which no vulnerability is known because they have lived long unchanged while their files were worked on",
     "pairs": "as the one function that each of them changes, before and after",
 }
 _SIDES = {
@@ -61,7 +63,7 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
     """The text of README.md."""
     kinds = sorted({kind for counts in manifest.counts.values() for kind in counts})
     splits = list(manifest.counts)
-    columns = {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "gaps") else _PROVENANCE)}
+    columns = {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "functions", "gaps") else _PROVENANCE)}
     lines = [
         *_front_matter(manifest, form),
         "# Vulnerabilities and their fixes from git histories",
