@@ -8,13 +8,16 @@ import random
 import sqlite3
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow.json import read_json
 from pyarrow.parquet import read_schema, read_table
 from web_helpers import HOSTILE, MODEL_SHA256, SAMPLES, TASKS, Row, make_db
 
@@ -257,6 +260,38 @@ def test_the_front_matter_names_the_files_of_every_split(tmp_path: Path) -> None
         stated = {one["split"]: one["path"] for one in config["data_files"]}
         files = {file.split: [name] for name, file in made.files.items()}
         assert stated == {{"val": "validation"}.get(split, split): names for split, names in files.items()}
+
+
+def _arrow(feature: dict[str, Any]) -> pyarrow.DataType:
+    """The type that a feature of the front matter stands for."""
+    if "dtype" in feature:
+        return {"string": pyarrow.string(), "bool": pyarrow.bool_(), "date32": pyarrow.date32()}.get(
+            feature["dtype"], pyarrow.int64()
+        )
+    inner = feature.get("struct", feature.get("list"))
+    fields = [(one["name"], _arrow(one)) for one in inner] if isinstance(inner, list) else []
+    what = pyarrow.struct(fields) if fields else _arrow({"dtype": inner})
+    return what if "struct" in feature else pyarrow.list_(what)
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS.keys() - {"parquet", "alpaca"}))
+def test_the_front_matter_gives_every_column_the_type_that_it_has(tmp_path: Path, format: str) -> None:
+    conn = _db(tmp_path / "t.db")
+    with closing(sqlite3.connect(tmp_path / "t.db")) as writer, writer:
+        writer.execute("UPDATE commits SET commit_time_s = 1 << 50 WHERE id = 1")
+    made = export(conn, tmp_path / "out", format)
+    _, matter, _ = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    features = yaml.safe_load(matter)["dataset_info"]["features"]
+    schema = pyarrow.schema([(one["name"], _arrow(one)) for one in features])
+    dates = []
+    for name, file in made.files.items():
+        if file.n_rows:
+            # As `datasets` does: types are guessed, then cast; whoever calls a date text gets 00:00:00 at its end.
+            table = read_json(tmp_path / "out" / name)
+            assert table.column_names == schema.names
+            dates += table.cast(schema).to_pydict().get("date", [])
+    if "date" in schema.names:
+        assert set(dates) <= {datetime.date(2020, 9, 13), None} and datetime.date(2020, 9, 13) in dates
 
 
 def test_parquet_columns_have_types(tmp_path: Path) -> None:

@@ -88,6 +88,21 @@ def test_a_function_that_another_commit_fixes_is_not_taken_for_fixed(tmp_path: P
     assert plan.dropped["function_labelled_both_ways"] == 3
 
 
+def test_one_side_alone_counts_what_is_left_out_of_it(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db", 6)
+    _bench(conn, 4, 5, 6)
+    _set(conn, 3, _function(2, "good"), _function(2, "better"))  # 2 was not safe yet, and 4 was not
+    _set(conn, 5, _function(4, "good"), _function(4, "better"))
+    conn.execute("UPDATE diffs SET patch = (SELECT patch FROM diffs WHERE commit_id = 5) WHERE commit_id = 6")
+    plan = of_pairs(conn, None)
+    lost = {side: {reason: n for reason, n in plan.only(side).dropped.items() if n} for side in ("train", "bench")}
+    assert lost == {
+        "train": {"function_labelled_both_ways": 1},
+        "bench": {"copy_of_an_earlier_commit": 1, "function_labelled_both_ways": 1},
+    }
+    assert sum(plan.dropped.values()) == 3
+
+
 def test_evaluation_keeps_what_it_shares_with_training(tmp_path: Path) -> None:
     conn = _db(tmp_path / "t.db", 22)
     _bench(conn, 21, 22)

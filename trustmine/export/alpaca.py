@@ -12,6 +12,7 @@ COLUMNS = {
     "input": "what is given: code, context, an explanation",
     "output": "what the model shall answer",
 }
+TYPES: dict[str, dict[str, object]] = {}
 
 
 def place(example: Example) -> str:

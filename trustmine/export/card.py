@@ -17,7 +17,7 @@ _PROVENANCE = {
     "split": "the side it is on",
     "repo": "the repository",
     "commit": "full SHA of the commit that the example was made from; of benign: that made the function what it is",
-    "date": "of the commit, UTC",
+    "date": "of the commit, UTC; null if it is beyond the calendar",
     "path": "file after the fix",
     "function": "name of the changed function",
     "cve": "CVE identifiers, from the message and from lists of known fixes",
@@ -63,7 +63,7 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
     """The text of README.md."""
     kinds = sorted({kind for counts in manifest.counts.values() for kind in counts})
     splits = list(manifest.counts)
-    columns = {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "functions", "gaps") else _PROVENANCE)}
+    columns = _columns(form)
     lines = [
         *_front_matter(manifest, form),
         "# Vulnerabilities and their fixes from git histories",
@@ -271,8 +271,15 @@ def _features(form: ModuleType) -> list[str]:
     """The types of the columns, where the format says them."""
     if not hasattr(form, "TYPES"):
         return []
-    typed = [{"name": name, **form.TYPES.get(name, {"dtype": "string"})} for name in form.COLUMNS]
+    # Readers of JSON take the text of a date for a time; said to be text, it would end in 00:00:00.
+    types = {"date": {"dtype": "date32"}, **form.TYPES}
+    typed = [{"name": name, **types.get(name, {"dtype": "string"})} for name in _columns(form)]
     return ["dataset_info:", "  features:", *(f"  - {json.dumps(one)}" for one in typed)]
+
+
+def _columns(form: ModuleType) -> dict[str, str]:
+    """All of them, in their order, with what they hold."""
+    return {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "functions", "gaps") else _PROVENANCE)}
 
 
 def _size(n_rows: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from trustmine.export.files import JsonLines
+from trustmine.export.messages import TURNS
 from trustmine.export.preferences import Preference, answer
 
 NAME, SOURCE = "dpo", "preferences"
@@ -11,6 +12,7 @@ COLUMNS = {
     "chosen": "one turn of the `assistant`: the better answer",
     "rejected": "one turn of the `assistant`: the worse answer",
 }
+TYPES = dict.fromkeys(COLUMNS, TURNS)
 open_file = JsonLines
 
 

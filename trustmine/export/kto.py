@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from trustmine.export.files import JsonLines
+from trustmine.export.messages import TURNS
 from trustmine.export.preferences import Preference, answer
 
 NAME, SOURCE = "kto", "preferences"
@@ -11,6 +12,7 @@ COLUMNS = {
     "completion": "one turn of the `assistant`",
     "label": "true for the better answer, false for the worse one",
 }
+TYPES = {"prompt": TURNS, "completion": TURNS, "label": {"dtype": "bool"}}
 open_file = JsonLines
 
 

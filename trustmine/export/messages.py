@@ -7,6 +7,8 @@ from trustmine.export.rows import Example
 
 NAME, SOURCE = "messages", "instructions"
 COLUMNS = {"messages": "a chat of two turns: `user` (instruction, empty line, input) and `assistant` (output)"}
+TURNS = {"list": [{"name": name, "dtype": "string"} for name in ("role", "content")]}
+TYPES = {"messages": TURNS}
 open_file = JsonLines
 
 

@@ -55,9 +55,10 @@ class Example:
         """Instruction and input as one turn: templates of several models know no system turn."""
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
 
-    def provenance(self) -> dict[str, str]:
-        """The columns that every format adds to its own."""
-        return {"id": self.key, "task": self.task, "split": self.split, **asdict(self.source), "meta": self.meta}
+    def provenance(self) -> dict[str, str | None]:
+        """The columns that every format adds to its own; a date beyond the calendar is null."""
+        source = {**asdict(self.source), "date": self.source.date or None}
+        return {"id": self.key, "task": self.task, "split": self.split, **source, "meta": self.meta}
 
     @staticmethod
     def columns() -> tuple[str, ...]:

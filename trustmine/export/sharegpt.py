@@ -7,6 +7,7 @@ from trustmine.export.rows import Example
 
 NAME, SOURCE = "sharegpt", "instructions"
 COLUMNS = {"conversations": "a chat of two turns: `human` (instruction, empty line, input) and `gpt` (output)"}
+TYPES = {"conversations": {"list": [{"name": name, "dtype": "string"} for name in ("from", "value")]}}
 open_file = JsonLines
 
 

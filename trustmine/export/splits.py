@@ -46,10 +46,14 @@ class Plan:
     split: Mapping[int, str]  # by commit id; commits that are left out are not in it
     first: frozenset[tuple[int, str]]  # (commit id, before or after): the first time that this function is seen
     dropped: Mapping[str, int]  # reason -> commits, in the order of REASONS
+    dropped_of_bench: Mapping[str, int]  # those of them that would be in bench
 
     def only(self, side: str) -> "Plan":
-        """The plan for one side; what is left out is that of all sides."""
-        return replace(self, split={id: split for id, split in self.split.items() if split == side})
+        """The plan for one side. What is left out is bench's, or that of all other sides together."""
+        of_bench = self.dropped_of_bench
+        others = {reason: n - of_bench[reason] for reason, n in self.dropped.items()}
+        split = {id: split for id, split in self.split.items() if split == side}
+        return replace(self, split=split, dropped=of_bench if side == "bench" else others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +142,12 @@ def _benign(conn: sqlite3.Connection, commit_id: int) -> frozenset[str]:
 
 
 def _plan(commits: Sequence[_Commit], split_by: str | None) -> Plan:
-    dropped: Counter[str] = Counter()
+    dropped: Counter[tuple[str, bool]] = Counter()  # reason, whether it would be in bench
     kept = _without_copies(commits, dropped)
     vulnerable = {commit.before for commit in kept if commit.before is not None}
-    fine = [commit for commit in kept if commit.after not in vulnerable and not commit.benign & vulnerable]
-    dropped[BOTH_WAYS] += len(kept) - len(fine)
+    is_fine = [commit.after not in vulnerable and not commit.benign & vulnerable for commit in kept]
+    fine = [commit for commit, keep in zip(kept, is_fine, strict=True) if keep]
+    dropped.update((BOTH_WAYS, commit.is_bench) for commit, keep in zip(kept, is_fine, strict=True) if not keep)
     sides = _sides(fine, split_by)
     split: dict[int, str] = {}
     taken: dict[tuple[str, str], str] = {}  # key -> the side that has it
@@ -150,14 +155,20 @@ def _plan(commits: Sequence[_Commit], split_by: str | None) -> Plan:
         for commit in (one for one in fine if sides[one.id] == side):
             shared = next((key for key in commit.shared() if taken.get(key, side) != side), None)
             if shared is not None:
-                dropped[shared[0]] += 1
+                dropped[shared[0], commit.is_bench] += 1
                 continue
             split[commit.id] = side
             taken.update(dict.fromkeys(commit.shared(), side))
-    return Plan(split, _first(one for one in fine if one.id in split), {reason: dropped[reason] for reason in REASONS})
+    of_bench = {reason: dropped[reason, True] for reason in REASONS}
+    return Plan(
+        split,
+        _first(one for one in fine if one.id in split),
+        {reason: of_bench[reason] + dropped[reason, False] for reason in REASONS},
+        of_bench,
+    )
 
 
-def _without_copies(commits: Sequence[_Commit], dropped: Counter[str]) -> list[_Commit]:
+def _without_copies(commits: Sequence[_Commit], dropped: Counter[tuple[str, bool]]) -> list[_Commit]:
     """The first of each patch and of each pair of functions."""
     seen: set[tuple[str | None, ...]] = set()
     kept = []
@@ -166,7 +177,7 @@ def _without_copies(commits: Sequence[_Commit], dropped: Counter[str]) -> list[_
         if commit.before is not None:
             keys |= {(commit.before, commit.after)}
         if keys & seen:
-            dropped[COPY] += 1
+            dropped[COPY, commit.is_bench] += 1
         else:
             kept.append(commit)
         seen |= keys

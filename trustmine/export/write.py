@@ -41,7 +41,7 @@ from trustmine.export.splits import SPLIT_BY, SPLITS, LeftOut, Plan
 
 # A format is a module: NAME; SOURCE, what it takes; COLUMNS of its own; place, the file that a record goes to; rows,
 # what it becomes there; open_file, how files are written; maybe EXPECTED, files that are there even if empty,
-# and TYPES of columns that are no text, for readers that would guess.
+# and TYPES of columns that are no text, for readers that would guess (a file that says them itself needs none).
 FORMATS: dict[str, ModuleType] = {
     form.NAME: form for form in (alpaca, messages, sharegpt, parquet, dpo, kto, sven, safecoder, detection, bench)
 }
