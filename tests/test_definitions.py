@@ -21,7 +21,8 @@ FILES = {
     "struct inside {\n  int depth;\n};\n",
     "lib/hidden.h": "#define NOT_INCLUDED 1\nstruct apart {\n  int length;\n};\n",
     "lib/trace.h": "struct note {\n  int n;\n};\nstatic void note(int n) { }\n"
-    "#define trace(d, ...) do { } while(0)\n#define trace(d, ...) tell(d, __VA_ARGS__)\n",
+    "#define trace(d, ...) do { } while(0)\n#define trace(d, ...) tell(d, __VA_ARGS__)\n"
+    "#define tell (void)\n#define tell really_tell\n",
     "other/notes.txt": "int texted(void) { }\n",
 }
 
@@ -73,6 +74,7 @@ def finder(tmp_path_factory: pytest.TempPathFactory) -> tuple[DefinitionFinder, 
         # A function, not the struct of that name; the macro that does something before the one that does not.
         ("note", "function", [("lib/trace.h", 4, 4, "function")]),
         ("trace", "function", [("lib/trace.h", 6, 6, "macro"), ("lib/trace.h", 5, 5, "macro")]),
+        ("tell", "function", [("lib/trace.h", 8, 8, "macro"), ("lib/trace.h", 7, 7, "macro")]),
     ],
 )
 def test_the_definition_of_a_name(

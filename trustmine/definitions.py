@@ -30,6 +30,7 @@ _OF_HEADERS = ("macro", "constant", "member")  # seen where the header is includ
 _STATIC = re.compile(rb"\s*(?:static|(?:\w+\s+)?static)\b")
 # `#define f(...) body` or `#define f(a, b) body`.
 _CALLABLE_MACRO = re.compile(rb"\s*#\s*define\s+\w+\(([^)]*)\)(.*)", re.DOTALL)
+_VOID_MACRO = re.compile(rb"\s*#\s*define\s+\w+\s*(?:\(\s*(?:\(\s*)?void\s*\)(?:\s*0\s*\))?\s*)?")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 # Parts of file names that name a platform other than Unix: systems of https://sourceforge.net/p/predef/wiki/OperatingSystems
 _NAME_PART = re.compile(r"[a-z]+[0-9]*[a-z]*")
@@ -152,10 +153,13 @@ class DefinitionFinder:
         return symbol.kind not in _OF_HEADERS
 
     def _is_stand_in(self, place: _Place) -> bool:
-        """Whether this is a macro with parameters of which it uses none: what is left of it where a feature is off."""
+        """Whether this is what a macro is where a feature is off: it uses none of its parameters, or is void."""
         if place[2].kind != "macro":
             return False
-        match = _CALLABLE_MACRO.fullmatch(self._cut(place).text)
+        says = self._cut(place).text
+        if _VOID_MACRO.fullmatch(says):
+            return True
+        match = _CALLABLE_MACRO.fullmatch(says)
         if match is None:
             return False
         parameters = set(_WORD.findall(match[1])) | ({b"__VA_ARGS__"} if b"..." in match[1] else set())
