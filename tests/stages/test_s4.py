@@ -249,6 +249,7 @@ def test_a_missing_definition_is_a_reason_to_abstain() -> None:
     made = instructions(*facts(*missing("HEADER_SIZE", "macro")), sha=FEW)
     one = made["abstain", 1]
     assert "`HEADER_SIZE`" in one.instruction
+    assert one.instruction.startswith("State the value of")
     assert one.output.startswith("I cannot do that because the definition of `HEADER_SIZE` is not part of")
     assert "in lines 5 and 9" in one.output
     assert one.meta["reason"] == "definition_missing"
@@ -272,6 +273,15 @@ def test_a_comment_that_names_what_is_missing_is_no_use_of_it() -> None:
     elements, items = missing("HEADER_SIZE", "macro")
     one = instructions(*facts(elements, items, function), sha=FEW)["abstain", 1]
     assert "in lines 5 and 9" in one.output
+
+
+def test_a_macro_that_is_called_is_asked_about_as_a_macro() -> None:
+    code = FUNCTION.pre_text.replace("HEADER_SIZE", "HEADER_SIZE(out)")
+    removed = dataclasses.replace(MASK, removed=MASK.removed.replace("HEADER_SIZE", "HEADER_SIZE(out)"))
+    function = dataclasses.replace(FUNCTION, pre_text=code)
+    elements, items = missing("HEADER_SIZE", "macro")
+    given = (removed if fact is MASK else fact for fact in facts(elements, items, function))
+    assert instructions(*given, sha=FEW)["abstain", 1].instruction.startswith("State what `HEADER_SIZE` expands to")
 
 
 def test_nobody_is_asked_how_an_enumeration_is_laid_out() -> None:
@@ -310,6 +320,12 @@ def aside(*given: Fact, commit_time_s: int = BEFORE) -> tuple[Fact, ...]:
     outcome = s4_instruct.run(row, context(*given))
     assert isinstance(outcome, Advance)
     return outcome.facts
+
+
+@pytest.mark.parametrize(("p_fix", "n"), [(0.19, 0), (0.2, 1), (0.8, 1), (0.81, 0), (None, 1)])
+def test_abstaining_does_not_come_with_a_probability_that_answers(p_fix: float | None, n: int) -> None:
+    verdict = dataclasses.replace(UNDECIDED, p_fix=p_fix)
+    assert len(aside(verdict, DIFF, FILE)) == n
 
 
 def test_an_undecided_commit_teaches_to_abstain_from_a_verdict() -> None:

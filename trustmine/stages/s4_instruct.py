@@ -74,6 +74,9 @@ ONE_IN = 4
 # and option parsers, and none of them could have been written from what was left (read one by one, 2026-11).
 MAX_GAP_LINES = 40
 
+# An abstention that calls a fix 98 % likely contradicts itself: beyond these p_fix does not leave both answers open.
+OPEN_FROM, OPEN_TO = 0.2, 0.8
+
 _ENUM = re.compile(r"\s*(?:typedef\s+)?enum\b")
 
 
@@ -204,6 +207,8 @@ def _under_informed(sample: Sample) -> Iterator[Instruction]:
     if withheld is None:
         return
     kind = wording.ELEMENT_KINDS[withheld.kind]
+    if kind == "macro" and not _is_called(sample.function, withheld.name):
+        kind = "constant"
     used = _code_lines_with(sample.function, withheld.name)
     if not used:
         return  # it stands in a comment alone
@@ -266,6 +271,8 @@ def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
     if commit.commit_time_s >= midnight.timestamp():
         return ()
     verdict = ctx.facts.one(Verdict, commit)
+    if verdict.p_fix is not None and not OPEN_FROM <= verdict.p_fix <= OPEN_TO:
+        return ()
     patch = shown.patch(commit, ctx)
     assert patch is not None, "s0_2 lets no patch through that is too large to keep"
     files = counted.files(ctx.facts.all(DiffFile, commit), ctx.settings)
@@ -325,6 +332,10 @@ def _instruction(
         output=output,
         meta={"function": sample.function.name, "path": sample.function.old_path, **meta},
     )
+
+
+def _is_called(function: FunctionPair, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}\s*\(", function.pre_text) is not None
 
 
 def _code_lines_with(function: FunctionPair, name: str) -> list[int]:
