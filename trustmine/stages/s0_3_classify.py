@@ -19,7 +19,7 @@ from trustmine.stages import shown
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s0_3", "s0_2"
-VERSION = 1
+VERSION = 2
 KIND = "llm"
 SETTINGS = ("trusted_labels", "rationale", "min_p_fix", "repeat_penalty", *counted.SETTINGS)
 CLASSIFY_PROMPT, RATIONALE_PROMPT = "s0_3_classify", "s0_3_rationale"
