@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -99,3 +100,45 @@ def git(tmp_path: Path) -> Callable[..., str]:
         return done.stdout.strip()
 
     return run
+
+
+# The only conftest.py: modules import GIT_ENV from `conftest`, and a second one would take its name.
+
+
+@pytest.fixture
+def endpoint_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of endpoint_helpers is set, no proxy is asked, and waiting begins with little."""
+    from endpoint_helpers import KEY, KEY_ENV
+
+    from trustmine.llm import server
+
+    monkeypatch.setenv(KEY_ENV, KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(server, "FIRST_WAIT_S", 0.01)
+
+
+@pytest.fixture
+def open_told(endpoint_environment: None) -> Iterator[Callable[..., tuple[Any, Any]]]:
+    """Starts a server that does as it is told (Told), opens its model (RemoteEngine); both are closed after the test.
+
+    Takes what the server answers, its owner, and settings.
+    """
+    from endpoint_helpers import Told, settings
+
+    from trustmine.llm.remote import RemoteEngine
+
+    opened: list[Told | RemoteEngine] = []
+
+    def start(answer: Callable[..., Any] | None = None, *, owner: str = "me", **more: Any) -> tuple[Any, Any]:
+        server = Told(owner=owner)
+        opened.append(server)
+        if answer is not None:
+            server.answer = answer
+        engine = RemoteEngine.open(settings(server.url, **more))
+        opened.append(engine)
+        server.asked.clear()
+        return server, engine
+
+    yield start
+    for thing in reversed(opened):
+        thing.close()

@@ -5,7 +5,6 @@ import json
 import math
 import sqlite3
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -47,10 +46,6 @@ class Judge:
 
     def submit(self, ticket: int, request: Request) -> None:
         self._queue.append((ticket, request))
-
-    @property
-    def hasher(self) -> Callable[[Request], str]:
-        return self.request_hash
 
     def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
         ticket, request = self._queue.pop()

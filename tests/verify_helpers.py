@@ -59,10 +59,6 @@ class GoodEngine:
     def submit(self, ticket: int, request: Request) -> None:
         self._queue.append((ticket, request))
 
-    @property
-    def hasher(self) -> Callable[[Request], str]:
-        return self.request_hash
-
     def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
         done, self._queue = self._queue, []
         self.n_asked += len(done)

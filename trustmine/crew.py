@@ -64,7 +64,7 @@ class _Model:
     info: ModelInfo
     model_id: int
     capacity: int  # questions worth having in flight, of one worker
-    hasher: Callable[[Request], str]
+    request_hash: Callable[[Request], str]
 
 
 @dataclass(slots=True)
@@ -181,7 +181,7 @@ class Crew:
                 return
             self._engine, model_id = found
             share = -(-self._engine.capacity // self.n_workers) + 1
-            _tell(one.link, ("model", _Model(self._engine.info, model_id, share, self._engine.hasher)))
+            _tell(one.link, ("model", _Model(self._engine.info, model_id, share, self._engine.request_hash)))
         elif what == "trouble":
             (error,) = news
             assert isinstance(error, BaseException)
@@ -272,12 +272,9 @@ class _Asked:
         return self._model.info
 
     @property
-    def hasher(self) -> Callable[[Request], str]:
+    def request_hash(self) -> Callable[[Request], str]:
         assert self._model is not None
-        return self._model.hasher
-
-    def request_hash(self, request: Request) -> str:
-        return self.hasher(request)
+        return self._model.request_hash
 
     def submit(self, ticket: int, request: Request) -> None:
         self._link.send(("ask", ticket, request))

@@ -61,12 +61,9 @@ class Metered:
     def capacity(self) -> int:
         return self._engine.capacity
 
-    def request_hash(self, request: Request) -> str:
-        return self._engine.request_hash(request)
-
     @property
-    def hasher(self) -> Callable[[Request], str]:
-        return self._engine.hasher
+    def request_hash(self) -> Callable[[Request], str]:
+        return self._engine.request_hash
 
     def submit(self, ticket: int, request: Request) -> None:
         self._engine.submit(ticket, request)

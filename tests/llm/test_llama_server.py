@@ -35,7 +35,7 @@ from trustmine.llm.inert import inert
 from trustmine.llm.remote import RemoteEngine
 from trustmine.records import Completion
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = pytest.mark.usefixtures("endpoint_environment")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def llama_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def remote(environment: None, llama_server: str) -> Iterator[RemoteEngine]:
+def remote(endpoint_environment: None, llama_server: str) -> Iterator[RemoteEngine]:
     opened = RemoteEngine.open(settings(llama_server))
     yield opened
     opened.close()

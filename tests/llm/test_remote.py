@@ -20,7 +20,7 @@ from trustmine.calibration import LABELS
 from trustmine.errors import ModelError
 from trustmine.llm.remote import RemoteEngine
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = pytest.mark.usefixtures("endpoint_environment")
 
 
 def test_a_request_is_sent_as_it_is(open_told: Callable[..., tuple[Told, RemoteEngine]]) -> None:

@@ -22,7 +22,7 @@ from trustmine.llm import server
 from trustmine.llm.remote import RemoteEngine
 from trustmine.records import Completion
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = pytest.mark.usefixtures("endpoint_environment")
 
 
 def test_an_answer_comes_after_two_failures(open_told: Callable[..., tuple[Told, RemoteEngine]]) -> None:

@@ -13,7 +13,7 @@ from trustmine.llm import server
 from trustmine.llm.base import ContextOverflow
 from trustmine.llm.remote import RemoteEngine
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = pytest.mark.usefixtures("endpoint_environment")
 
 
 def test_a_redirect_is_an_error_and_the_key_is_not_sent_on(

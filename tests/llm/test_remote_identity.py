@@ -14,7 +14,7 @@ from trustmine.llm.load import open_engine
 from trustmine.llm.remote import RemoteEngine
 from trustmine.records import Message, Request
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = pytest.mark.usefixtures("endpoint_environment")
 
 
 def test_a_model_is_the_same_wherever_it_runs(open_told: Callable[..., tuple[Told, RemoteEngine]]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import GeneratorType, SimpleNamespace
@@ -11,6 +12,7 @@ from typing import cast
 
 import pytest
 import stage_helpers as helpers
+from conftest import GIT_ENV
 from llm_helpers import ask as ask_model
 from llm_helpers import engine
 from stage_helpers import EXPLANATION, FUNCTION, HEADER_PATH, MERGED, PATH, MemoryFacts, ask, completion
@@ -71,28 +73,27 @@ def good_model(request: Request) -> Completion:
     return completion(ANSWERS[request.task])
 
 
-@pytest.fixture
-def repo(git: Git, tmp_path: Path) -> GitRepo:
+def write_repo(path: Path) -> tuple[GitRepo, Commit]:
     """The example, and the fix on top of it."""
-    git("--version")
-    folder = tmp_path / "repo" / "src"
-    folder.mkdir()
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=path, check=True, capture_output=True, text=True, env=GIT_ENV)
+        return done.stdout.strip()
+
+    folder = path / "src"
+    folder.mkdir(parents=True)
+    git("init", "-q", "-b", "main")
     (folder / "record.h").write_text(helpers.HEADER)
     (folder / "record.c").write_text(helpers.PRE_FILE)
     git("add", "-A")
     git("commit", "-q", "-m", "records")
     (folder / "record.c").write_text(helpers.POST_FILE)
     git("commit", "-q", "-a", "-m", helpers.MESSAGE)
-    return GitRepo.open(tmp_path / "repo")
+    row = helpers.commit(git("rev-parse", "HEAD"), parents=(git("rev-parse", "HEAD^"),), status="ingested")
+    return GitRepo.open(path), row
 
 
-@pytest.fixture
-def row(repo: GitRepo, git: Git) -> Commit:
-    return helpers.commit(git("rev-parse", "HEAD"), parents=(git("rev-parse", "HEAD^"),), status="ingested")
-
-
-@pytest.fixture
-def ctx(repo: GitRepo) -> Context:
+def context(repo: GitRepo) -> Context:
     settings = Settings(max_elements=6)
     return Context(
         settings=settings,
@@ -101,6 +102,26 @@ def ctx(repo: GitRepo) -> Context:
         prompts=Prompts(),
         keywords=KeywordMatcher(settings.keywords, settings.match_mode),
     )
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> tuple[GitRepo, Commit]:
+    return write_repo(tmp_path / "repo")
+
+
+@pytest.fixture
+def repo(example: tuple[GitRepo, Commit]) -> GitRepo:
+    return example[0]
+
+
+@pytest.fixture
+def row(example: tuple[GitRepo, Commit]) -> Commit:
+    return example[1]
+
+
+@pytest.fixture
+def ctx(repo: GitRepo) -> Context:
+    return context(repo)
 
 
 def go(stage: str, row: Commit, ctx: Context, model: Callable[[Request], Completion]) -> tuple[Outcome, list[Request]]:
@@ -247,11 +268,26 @@ def test_tasks_that_show_the_same_evidence_begin_with_the_same_tokens(
         assert all(text in shared for text in evidence), (later, earlier)
 
 
-def test_an_answer_that_does_not_come_to_its_end_is_a_counted_reason_and_stores_nothing(
-    row: Commit, ctx: Context
-) -> None:
-    """The built-in model, allowed one token only: no grammar can be finished with that."""
-    reasons = {}
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a stage made of the built-in model's answers: cut off after one token, and whole."""
+
+    stage: str
+    cut: Outcome | None  # None: it asked for no form
+    whole: Outcome
+    requests: list[Request]
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
+    """The example through all stages. Whole answers follow cut ones, while the model has their prompts at hand.
+
+    What the model answers is often wrong; a good model's facts then stand in for it.
+    """
+    repo, row = write_repo(tmp_path_factory.mktemp("chain") / "repo")
+    ctx = context(repo)
+    facts = cast(MemoryFacts, ctx.facts)
+    found = []
     for stage in STAGES:
         asks_form = False
 
@@ -260,19 +296,29 @@ def test_an_answer_that_does_not_come_to_its_end_is_a_counted_reason_and_stores_
             if request.grammar is None:
                 return good_model(request)
             asks_form = True
-            answer = ask_model(dataclasses.replace(request, max_tokens=1))
+            answer = ask_model(dataclasses.replace(request, max_tokens=1))  # no grammar can be finished with that
             assert answer.finish_reason == "length"
             return answer
 
-        kept = len(cast(MemoryFacts, ctx.facts).stored)
-        outcome, _ = go(stage, row, ctx, cut)
-        if asks_form:
-            assert isinstance(outcome, Reject)
-            assert outcome.reason in STAGES[stage].REASONS
-            assert outcome.facts == ()
-            reasons[stage] = outcome.reason
-        del cast(MemoryFacts, ctx.facts).stored[kept:]
-        go(stage, row, ctx, good_model)
+        kept = len(facts.stored)
+        short, _ = go(stage, row, ctx, cut)
+        del facts.stored[kept:]
+        whole, requests = go(stage, row, ctx, ask_model)
+        del facts.stored[kept:]
+        found.append(Step(stage, short if asks_form else None, whole, requests))
+        good, _ = go(stage, row, ctx, good_model)
+        assert isinstance(good, Advance), (stage, good)
+    return found
+
+
+def test_an_answer_that_does_not_come_to_its_end_is_a_counted_reason_and_stores_nothing(steps: list[Step]) -> None:
+    reasons = {}
+    for step in steps:
+        if step.cut is not None:
+            assert isinstance(step.cut, Reject)
+            assert step.cut.reason in STAGES[step.stage].REASONS
+            assert step.cut.facts == ()
+            reasons[step.stage] = step.cut.reason
     assert reasons == {
         "s1_2": "unparsable",
         "s2_1": "unparsable",
@@ -281,13 +327,12 @@ def test_an_answer_that_does_not_come_to_its_end_is_a_counted_reason_and_stores_
     }
 
 
-def test_the_built_in_model_answers_every_stage_in_form(row: Commit, ctx: Context) -> None:
-    """What it answers is often wrong; a good model's facts then stand in for it."""
-    for stage in STAGES:
-        kept = len(cast(MemoryFacts, ctx.facts).stored)
-        outcome, requests = go(stage, row, ctx, ask_model)
+def test_the_built_in_model_answers_every_stage_in_form(steps: list[Step]) -> None:
+    assert [step.stage for step in steps] == list(STAGES)
+    for step in steps:
+        stage, outcome = step.stage, step.whole
         assert isinstance(outcome, Advance) or outcome.reason in STAGES[stage].REASONS
-        assert bool(requests) == (STAGES[stage].KIND == "llm")
+        assert bool(step.requests) == (STAGES[stage].KIND == "llm")
         if stage in ("s2_1", "s2_2"):  # a list in form is enough to pass
             assert isinstance(outcome, Advance)
         if stage in ("s1_2", "s3_1"):
@@ -295,6 +340,3 @@ def test_the_built_in_model_answers_every_stage_in_form(row: Commit, ctx: Contex
                 if isinstance(fact, Mask | Segment):
                     text = fact.removed if isinstance(fact, Mask) else fact.snippet
                     assert text in helpers.PRE_FUNCTION
-        del cast(MemoryFacts, ctx.facts).stored[kept:]
-        outcome, _ = go(stage, row, ctx, good_model)
-        assert isinstance(outcome, Advance), (stage, outcome)

@@ -52,13 +52,12 @@ class Engine(Protocol):
         """How many requests are worth having in flight."""
         ...
 
-    def request_hash(self, request: Request) -> str:
-        """sha256 over all that decides the answer: prompt as rendered, answer form, sampling, model, engine."""
-        ...
-
     @property
-    def hasher(self) -> Callable[[Request], str]:
-        """request_hash as a function of its own, which other processes may be sent."""
+    def request_hash(self) -> Callable[[Request], str]:
+        """Gives the sha256 over all that decides the answer: prompt as rendered, answer form, sampling, model, engine.
+
+        A function that other processes may be sent.
+        """
         ...
 
     def submit(self, ticket: int, request: Request) -> None:

@@ -177,11 +177,8 @@ class LocalEngine:
         return self._n_busy + max(1, self._n_busy // 3) if self._n_busy > 1 else 1
 
     @property
-    def hasher(self) -> Callable[[Request], str]:
+    def request_hash(self) -> Callable[[Request], str]:
         return functools.partial(hashes.request_hash, info=self._info)
-
-    def request_hash(self, request: Request) -> str:
-        return self.hasher(request)
 
     def submit(self, ticket: int, request: Request) -> None:
         prompt = self._model.tokenise_chat(request)

@@ -103,11 +103,8 @@ class RemoteEngine:
         return self._capacity
 
     @property
-    def hasher(self) -> Callable[[Request], str]:
+    def request_hash(self) -> Callable[[Request], str]:
         return functools.partial(_request_hash, can=self.abilities, info=self._info)
-
-    def request_hash(self, request: Request) -> str:
-        return self.hasher(request)
 
     def submit(self, ticket: int, request: Request) -> None:
         if request.labels and not self.abilities.top_logprobs:
