@@ -3,7 +3,6 @@
 import datetime
 import os
 import platform
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer._click.exceptions import ClickException, UsageError  # typer carries click and does not export these
 
-from trustmine import __version__, config, console
+from trustmine import __version__, config, console, stopping
 from trustmine.config import Loaded, Settings
 from trustmine.db.claims import Scope
 from trustmine.errors import DatabaseError, TrustmineError
@@ -1000,7 +999,7 @@ def _main(
 
 def main(args: list[str] | None = None) -> None:
     """Run a command; exit 0 fine, 1 known error, 2 usage, 3 our bug, 130 interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a shutdown loses no more than Ctrl-C does
+    stopping.listen()
     sys.exit(_exit_code(lambda: app(args=args, standalone_mode=False)))
 
 
