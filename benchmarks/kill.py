@@ -75,7 +75,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> int:
     with closing(sqlite3.connect(quiet)) as conn:
         decided = dict(conn.execute("SELECT stage, count(*) FROM steps GROUP BY stage").fetchall())
     share = -(-given.kills // len(decided))
-    fire = Fire(Counter(dict.fromkeys(decided, share)), random.Random(given.seed))
+    fire = Fire(Counter(dict.fromkeys(decided, share)), random.Random(given.seed), mean_s=0.1)
     wrong: list[str] = []
     n_rounds = 0
     began = time.monotonic()
@@ -85,15 +85,19 @@ def _measure(given: argparse.Namespace, folder: Path) -> int:
         wrong = list(differences(quiet, killed))
         n_rounds += 1
         print(f"round {n_rounds}: {fire.n_kills} kills, {fire.n_starts} starts", file=sys.stderr, flush=True)
+        print(_table(fire, decided), file=sys.stderr, flush=True)
     print(
         f"{machine()}\n{fire.n_kills} kills in {n_rounds} rounds with {fire.n_starts} starts, "
-        f"{time.monotonic() - began:.0f} s; one run alone {alone_s:.0f} s\n"
+        f"{time.monotonic() - began:.0f} s; one run alone {alone_s:.0f} s\n\n{_table(fire, decided)}"
     )
-    lines = [(stage, decided.get(stage, 0), fire.workers[stage], fire.models[stage]) for stage in (*STAGES, IDLE)]
-    lines.append(("all", sum(decided.values()), fire.workers.total(), fire.models.total()))
-    print(table(("rows in hand of", "decided a run", "workers killed", "parents killed"), lines))
     print("\n".join(wrong) or "Same facts, same rows, same export; nothing finished twice, no claim left.")
     return int(bool(wrong) or fire.n_kills < given.kills)
+
+
+def _table(fire: Fire, decided: dict[str, int]) -> str:
+    lines = [(stage, decided.get(stage, 0), fire.workers[stage], fire.models[stage]) for stage in (*STAGES, IDLE)]
+    lines.append(("all", sum(decided.values()), fire.workers.total(), fire.models.total()))
+    return table(("rows in hand of", "decided a run", "workers killed", "parents killed"), lines)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,7 @@ def call(*args: str, env: Mapping[str, str] = {}) -> str:
 # --------------------------------------------------------------------------- the killer
 
 LOOK_S = 0.001  # between two looks at who holds what
-PATIENCE_S = 1.0  # how long the killer waits for the stages that it wants most, before it takes others too
-AIM_S = 0.01  # from there to the kill, at most
+AIM_S = 0.01  # from the sight of a victim to the kill, at most
 IDLE = "no row"  # what a worker holds that starts, looks for rows, or has just finished some
 
 
@@ -160,7 +159,6 @@ class Fire:
         """
         is_any = self.chance.random() < self.idle or not +(self.quota - Counter({IDLE: self.quota[IDLE]}))
         holds_up = self.chance.random() < 0.5
-        begins = time.monotonic()
         while run.poll() is None:
             pids = children(run.pid)
             self.seen |= {pid: claims._started(pid) for pid in pids if pid not in self.seen}
@@ -170,9 +168,7 @@ class Fire:
             if holds_up:
                 conn.execute("BEGIN IMMEDIATE")
             held = held_by(conn, pids)
-            is_patient = time.monotonic() < begins + PATIENCE_S
-            most = max(n for stage, n in self.quota.items() if stage != IDLE)
-            wanted = [pid for pid, stage in held.items() if self.quota[stage] >= (most if is_patient else 1)]
+            wanted = [pid for pid, stage in held.items() if self.quota[stage] > 0]
             if wanted:
                 time.sleep(self.chance.uniform(0, AIM_S))
                 self._shoot(run, conn, self.chance.choice(wanted))

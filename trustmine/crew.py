@@ -15,7 +15,6 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from trustmine import worker
+from trustmine import stopping, worker
 from trustmine.config import Settings
 from trustmine.db import claims, queries
 from trustmine.db.claims import Scope, Tally
@@ -129,7 +128,8 @@ class Crew:
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=_main, args=(self.task, self._allowances, theirs), name="trustmine-worker")
-        process.start()
+        with stopping.held_back():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -321,8 +321,8 @@ class _Asked:
 
 
 def _main(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: rows are given back
     try:
+        stopping.listen()
         if task.niceness:
             os.nice(task.niceness)
         _work(task, allowances, link)

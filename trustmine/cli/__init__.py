@@ -6,7 +6,6 @@ it into `trustmine --help`, in that order. Here is also what becomes of errors.
 
 import os
 import platform
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import ClickException  # typer carries click and does not export this
 
-from trustmine import __version__, console
+from trustmine import __version__, console, stopping
 from trustmine.cli import examples, labels, results, setup, status, upkeep, work
 from trustmine.errors import DatabaseError, TrustmineError
 
@@ -80,7 +79,7 @@ def _main(
 
 def main(args: list[str] | None = None) -> None:
     """Run a command; exit 0 fine, 1 known error, 2 usage, 3 our bug, 130 interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a shutdown loses no more than Ctrl-C does
+    stopping.listen()
     sys.exit(_exit_code(lambda: app(args=args, standalone_mode=False)))
 
 

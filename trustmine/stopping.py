@@ -1,0 +1,55 @@
+"""Signals that ask a process to stop: Ctrl-C, a shutdown, a terminal that is closed.
+
+Promises: the first one raises KeyboardInterrupt, so that what is complete is
+kept and the rest given back; further ones are ignored, for they would
+interrupt just that. A signal that whoever started the process wants ignored
+(nohup) stays ignored.
+"""
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def listen() -> None:
+    """Have this process stop in order when it is asked to."""
+    for each in SIGNALS:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _stop(number: int, frame: object) -> None:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    for fd in (1, 2):
+        if _is_hung_up(fd):  # what is still said would fail, in the middle of stopping
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, fd)
+            os.close(null)
+    raise KeyboardInterrupt
+
+
+def _is_hung_up(fd: int) -> bool:
+    """Whether this was a terminal, and is none any more."""
+    try:
+        return stat.S_ISCHR(os.fstat(fd).st_mode) and not os.isatty(fd)
+    except OSError:  # closed
+        return False
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals wait, here until this ends, and in a process that is started meanwhile until it listens.
+
+    Python would print a traceback if one came while it starts.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
