@@ -30,8 +30,9 @@ from trustmine.db import facts
 from trustmine.db.connect import transaction
 from trustmine.errors import RepositoryError
 from trustmine.gitrepo import GitRepo, MissingObject
-from trustmine.lifespans import Lived, Progress
+from trustmine.lifespans import Lived
 from trustmine.lines import split_lines
+from trustmine.progress import Progress, quiet
 from trustmine.stages.base import Context
 
 TOLERANCE = 0.2  # of a length that is to be met
@@ -61,7 +62,7 @@ def choose(
     repo_id: int,
     per_repo: int,
     n_processes: int = 1,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = quiet,
 ) -> Chosen:
     """Store the benign functions of a repository and their examples.
 

@@ -75,7 +75,7 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
         "",
         "## Counts",
         "",
-        f"| {'CWE' if form.SOURCE in ('pairs', 'gaps') else 'task'} | {' | '.join(splits)} |",
+        f"| {'CWE' if form.SOURCE in ('pairs', 'functions', 'gaps') else 'task'} | {' | '.join(splits)} |",
         f"|---|{'---:|' * len(splits)}",
         *(f"| {kind} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
         "",
