@@ -183,7 +183,7 @@ def _write(
             for row in found:
                 file(form.place(record)).add(row)
                 n_rows[form.place(record)] += 1
-                tally.add(record)
+                tally.add(record, row)
                 used.add(record.source.made_by)
             progress("records", done, None)
     if not n_rows:
@@ -217,7 +217,7 @@ class _Tally:
         self._counts: Counter[tuple[str, str, str]] = Counter()  # what, name, split
         self._licences: dict[tuple[str, str], str] = {}  # repository and commit
 
-    def add(self, record: Any) -> None:
+    def add(self, record: Any, row: Mapping[str, object]) -> None:
         """One row of a record."""
         length = 1 << max(record.n_chars - 1, 0).bit_length()  # the power of two that is not exceeded
         names = {
@@ -227,6 +227,8 @@ class _Tally:
             "project": record.source.repo,
             "length": str(length),
         }
+        if "target" in row:
+            names["target"] = "vulnerable" if row["target"] else "not vulnerable"
         for what, name in names.items():
             self._counts[what, name, record.split] += 1
         self._licences[record.source.repo, record.source.commit] = record.source.licence
@@ -240,7 +242,8 @@ class _Tally:
         }
 
     def stats(self) -> dict[str, manifest.Counts]:
-        return {what: self._counted(what) for what in ("cwe", "year", "project", "length")}
+        found = {what: self._counted(what) for what in ("target", "cwe", "year", "project", "length")}
+        return {what: counts for what, counts in found.items() if counts}
 
     def licences(self) -> manifest.Counts:
         counted: dict[str, Counter[str]] = {}
