@@ -117,3 +117,12 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(TrustmineError) as raised:
         leakage.compare(folder, None, 0.8)
     assert "test.jsonl:3" in raised.value.where
+
+
+def test_reading_and_comparing_tell_how_far_they_are(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    rows = [{"func": f"int f{n}(int a)\n{{\n" + f"  a = g{n}(a);\n" * 20 + "  return a;\n}\n"} for n in range(3)]
+    folder = _write(tmp_path / "d", train=rows[:2], test=rows[2:])
+    leakage.compare(folder, None, 0.8, lambda *one: told.append(one))
+    assert [done for what, done, _ in told if what == "rows read"] == [1, 2, 3]
+    assert [(done, total) for what, done, total in told if what == "functions compared"] == [(1, 3), (2, 3), (3, 3)]

@@ -30,8 +30,10 @@ from trustmine.db import facts
 from trustmine.db.connect import transaction
 from trustmine.errors import RepositoryError
 from trustmine.gitrepo import GitRepo, MissingObject
-from trustmine.lifespans import Lived, Progress
+from trustmine.lifespans import Lived
 from trustmine.lines import split_lines
+from trustmine.progress import Progress, quiet
+from trustmine.records import BlobSymbols, Instruction
 from trustmine.stages.base import Context
 
 TOLERANCE = 0.2  # of a length that is to be met
@@ -61,7 +63,7 @@ def choose(
     repo_id: int,
     per_repo: int,
     n_processes: int = 1,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = quiet,
 ) -> Chosen:
     """Store the benign functions of a repository and their examples.
 
@@ -101,7 +103,7 @@ def _choose(
     candidates = list(_candidates(conn, settings, repo_id, found, _with_merges(conn, repo_id, chain, fixes), left_out))
     lengths = _lengths(conn, repo_id)
     picked = _pick(repo, candidates, lengths, per_repo)
-    _store(conn, ctx, repo, repo_id, tip, picked)
+    _store(conn, ctx, repo, repo_id, tip, picked, progress)
     return Chosen(
         repo=name,
         n_functions=len(found),
@@ -228,10 +230,19 @@ def _candidate(repo: GitRepo, lived: Lived) -> Candidate:
 
 
 def _store(
-    conn: sqlite3.Connection, ctx: Context, repo: GitRepo, repo_id: int, tip: str, picked: Sequence[Candidate]
+    conn: sqlite3.Connection,
+    ctx: Context,
+    repo: GitRepo,
+    repo_id: int,
+    tip: str,
+    picked: Sequence[Candidate],
+    progress: Progress,
 ) -> None:
     """Put functions, examples and the symbols learnt on the way in the place of what an earlier run stored."""
-    made = [benignexample.made(ctx, repo, repo_id, tip, one) for one in picked]
+    made: list[tuple[str, Instruction, tuple[BlobSymbols, ...]]] = []
+    for one in picked:
+        progress("examples", len(made), len(picked))  # the first ones parse the files that others look into as well
+        made.append(benignexample.made(ctx, repo, repo_id, tip, one))
     top = repo.top_files(tip)
     licence, _ = licences.of_repository(top, repo.blob, lambda path: repo.find_file(tip, path))
     with transaction(conn):

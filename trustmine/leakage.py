@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 from trustmine import fences, minhash, samples
 from trustmine.cparse import strip_comments_and_space
 from trustmine.errors import TrustmineError
+from trustmine.progress import Progress, quiet
 
 KINDS = ("commit", "cve", "function", "function_normalised", "near_copy")
 THRESHOLD = 0.8
@@ -45,12 +46,6 @@ _NUMBERED = re.compile(r"^ *[0-9]+\| ?", re.MULTILINE)
 _SIDE = re.compile(r"(?<![a-z])(train|valid|validation|val|dev|test|bench)(?![a-z])")
 _ALIASES = {"valid": "val", "validation": "val", "dev": "val"}
 _SUFFIXES = (".jsonl", ".json", ".parquet")
-
-Progress = Callable[[int], object]  # is told how many rows have been read
-
-
-def _quiet(n_rows: int) -> None:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +106,7 @@ def sides(folder: Path) -> dict[str, list[Source]]:
     return found
 
 
-def compare(data: Path, against: Path | None, threshold: float, progress: Progress = _quiet) -> Report:
+def compare(data: Path, against: Path | None, threshold: float, progress: Progress = quiet) -> Report:
     """Compare the sides of a data set with each other, and with another one. Raises TrustmineError."""
     found: dict[str, Sequence[Source]] = dict(sides(data))
     if against is not None:
@@ -134,7 +129,7 @@ def side_of(name: str) -> str:
     return name
 
 
-def check(found: Mapping[str, Sequence[Source]], threshold: float = THRESHOLD, progress: Progress = _quiet) -> Report:
+def check(found: Mapping[str, Sequence[Source]], threshold: float = THRESHOLD, progress: Progress = quiet) -> Report:
     """Compare each two sides. Raises TrustmineError for a file that cannot be read."""
     rows: dict[str, int] = {}
     keys: dict[tuple[str, str], dict[str, str]] = {}  # (kind, commit or CVE) -> side -> where
@@ -144,7 +139,7 @@ def check(found: Mapping[str, Sequence[Source]], threshold: float = THRESHOLD, p
         for source in sources:
             for number, row in enumerate(read_rows(source), 1):
                 rows[side] += 1
-                progress(sum(rows.values()))
+                progress("rows read", sum(rows.values()), None)
                 where = f"{source.name}:{number}"
                 for key in _keys(row):
                     keys.setdefault(key, {}).setdefault(side, where)
@@ -156,7 +151,7 @@ def check(found: Mapping[str, Sequence[Source]], threshold: float = THRESHOLD, p
         for pair in combinations(sorted(at), 2)
     ]
     findings += _same(codes.values())
-    findings += _near(list(codes.values()), threshold)
+    findings += _near(list(codes.values()), threshold, progress)
     findings.sort(key=lambda one: (KINDS.index(one.kind), -one.similarity, one.what, one.sides, one.places))
     counted = {side: sum(side in code.places for code in codes.values()) for side in rows}
     return Report(threshold, rows, counted, tuple(findings))
@@ -294,13 +289,16 @@ def _same(codes: Iterable[_Code]) -> Iterator[Finding]:
             yield Finding(kind, code.begin, pair, (at[pair[0]], at[pair[1]]), 1.0)
 
 
-def _near(codes: Sequence[_Code], threshold: float) -> Iterator[Finding]:
+def _near(codes: Sequence[_Code], threshold: float, progress: Progress) -> Iterator[Finding]:
     """For each piece of code and each other side its nearest copy there, each pair once."""
     best: dict[
         tuple[int, str], tuple[float, int, str]
     ] = {}  # (code, the other side) -> similarity, code there, own side
     for i, j, similarity in minhash.near(
-        [code.shingles for code in codes], threshold, [code.places.keys() for code in codes]
+        [code.shingles for code in codes],
+        threshold,
+        [code.places.keys() for code in codes],
+        lambda done, total: progress("functions compared", done, total),
     ):
         for one, other in ((i, j), (j, i)):
             for own in codes[one].places:

@@ -18,6 +18,7 @@ from trustmine.db.connect import transaction
 from trustmine.gitrepo import GitRepo
 from trustmine.lifespan import Life
 from trustmine.lineage import Lineage, lineages
+from trustmine.progress import Progress, quiet
 from trustmine.text import decode
 
 RULES = f"{lifespan.VERSION} {cparse.PARSER}"
@@ -25,7 +26,6 @@ WRITE_S = 2.0  # how often files are stored
 MIN_STEPS = 2_000  # versions of files that are worth another process, which takes a second to start
 
 Known = tuple[int, dict[str, Life]]  # place in the history, and the lives there by body
-Progress = Callable[[str, int, int], object]  # what is done, how much of it, and of how much
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def lifespans(
     chain: Sequence[str],
     is_wanted: Callable[[str], bool],
     n_processes: int = 1,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = quiet,
 ) -> tuple[list[Lived], list[str]]:
     """The functions of the tree of chain[0] in files that are wanted by their path, in the order of path and line.
 

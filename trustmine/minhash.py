@@ -10,7 +10,7 @@ drawn: the same texts give the same pairs on any machine.
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -50,14 +50,21 @@ def jaccard(one: Hashes, other: Hashes) -> float:
 
 
 def near(
-    sets: Sequence[Hashes], threshold: float, sides: Sequence[Collection[str]]
+    sets: Sequence[Hashes],
+    threshold: float,
+    sides: Sequence[Collection[str]],
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Iterator[tuple[int, int, float]]:
     """(i, j, similarity) of every pair i < j whose similarity is the threshold or more.
 
     Only pairs that lie on different sides are looked at: `sides` says where each text is.
+    `progress` is told texts prepared, which takes most of the time, and how many there are.
     """
     rows = _rows_per_band(threshold)
-    signatures = [_signature(one) for one in sets]
+    signatures = []
+    for one in sets:
+        signatures.append(_signature(one))
+        progress(len(signatures), len(sets))
     seen: set[tuple[int, int]] = set()
     for band in range(PERMUTATIONS // rows):
         buckets: dict[bytes, list[int]] = {}

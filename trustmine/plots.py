@@ -10,6 +10,10 @@ from trustmine.evaluation import Bin, Curve
 
 _INCH = {"wide": (8, 4), "square": (5, 5)}
 _DPI = 100
+_WIDTH = 0.8  # of a standing bar
+_MIN_PLACES = 5  # for standing bars: few of them are not drawn out
+_MAX_CHARS = 80  # of names that stand in one line
+_MAX_STANDING, _MAX_NAME = 20, 14  # bars, and characters of a name, that there is room for side by side
 
 
 def require() -> None:
@@ -27,21 +31,38 @@ def risk_coverage(path: Path, points: Sequence[tuple[float, float]]) -> None:
 
 
 def bars(path: Path, title: str, counts: Mapping[str, Mapping[str, int]], parts: Sequence[str]) -> None:
-    """Stacked bars: name on the axis -> part (split) -> number; parts from below in this order.
+    """Stacked bars, with the sum of each: name on the axis -> part (split) -> number of rows; parts in this order.
 
-    Raises TrustmineError without matplotlib.
+    Lying ones with many or long names. Raises TrustmineError without matplotlib.
     """
-    figure, axes = _figure("wide")
     names = list(counts)
+    # `$` would begin a formula: names are those of strangers.
+    shown = [name.replace("$", r"\$") for name in names]
+    is_lying = len(names) > _MAX_STANDING or any(len(name) > _MAX_NAME for name in names)
+    figure = _figures().Figure(
+        figsize=(8, 1.6 + 0.25 * len(names)) if is_lying else _INCH["wide"], dpi=_DPI, layout="constrained"
+    )
+    axes = figure.subplots()
     bottom = [0] * len(names)
     for part in (part for part in parts if any(part in by_part for by_part in counts.values())):
         heights = [counts[name].get(part, 0) for name in names]
-        axes.bar(range(len(names)), heights, bottom=bottom, label=part)
+        if is_lying:
+            drawn = axes.barh(range(len(names)), heights, left=bottom, label=part)
+        else:
+            drawn = axes.bar(range(len(names)), heights, _WIDTH, bottom=bottom, label=part)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    # `$` would begin a formula: names are those of strangers.
-    axes.set_xticks(range(len(names)), [name.replace("$", r"\$") for name in names], rotation=60, ha="right")
+    axes.bar_label(drawn, [f"{sum(by_part.values()):,}" for by_part in counts.values()], padding=2, fontsize="small")
+    if is_lying:
+        axes.set_yticks(range(len(names)), shown, fontsize="small")
+        axes.invert_yaxis()
+        axes.set(xlabel="rows", xmargin=0.1)
+    else:
+        is_tight = sum(len(name) + 2 for name in names) > _MAX_CHARS
+        axes.set_xticks(range(len(names)), shown, **({"rotation": 60, "ha": "right"} if is_tight else {}))
+        axes.set(ylabel="rows", ymargin=0.1, xlim=(-0.6, max(len(names), _MIN_PLACES) - 0.4))
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title)
-    axes.legend()
+    figure.legend(loc="outside right upper", frameon=False)
     _save(figure, path)
 
 

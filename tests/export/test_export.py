@@ -166,17 +166,19 @@ def test_an_undecided_commit_is_exported_though_it_has_no_function(tmp_path: Pat
 
 
 def test_tasks_and_split_choose_what_is_written(tmp_path: Path) -> None:
-    seen: list[int] = []
+    seen: list[tuple[str, int, int | None]] = []
     made = export(
         _db(tmp_path / "t.db"),
         tmp_path / "out",
         "alpaca",
         ["infill", "refine"],
         "train",
-        progress=seen.append,
+        progress=lambda *told: seen.append(told),
     )
     assert made.counts == {"train": {"infill": 2, "refine": 2}}
-    assert seen == [1, 2, 3, 4]
+    assert [done for what, done, _ in seen if what == "records"] == [1, 2, 3, 4]
+    planned = [(done, total) for what, done, total in seen if what == "planned"]
+    assert planned == [(number, len(planned)) for number in range(1, len(planned) + 1)] and planned
     order = [(r["repo"], r["commit"], r["task"]) for r in _read(tmp_path / "out", "alpaca", "train")]
     assert order == sorted(order)
 
@@ -242,8 +244,8 @@ def test_an_export_sees_one_state_of_the_database_while_workers_write(tmp_path: 
     writer = make_db(tmp_path / "t.db", SAMPLES)
     reader = sqlite3.connect(f"{(tmp_path / 't.db').as_uri()}?mode=ro", uri=True)
 
-    def disturb(done: int) -> None:
-        if done == 1:
+    def disturb(what: str, done: int, total: int | None) -> None:
+        if what == "records" and done == 1:
             writer.execute("DELETE FROM instructions")
 
     made = export(reader, tmp_path / "out", "alpaca", progress=disturb)

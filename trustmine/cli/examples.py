@@ -95,7 +95,7 @@ def benign(
             if wanted in (None, row.id):
                 with console.board() as board:
 
-                    def draw(what: str, n: int, total: int, name: str = row.name) -> None:
+                    def draw(what: str, n: int, total: int | None, name: str = row.name) -> None:
                         board(f"{name}: {what}", n, total)
 
                     done.append(choosing.choose(conn, settings, row.id, per_repo, workers or os.cpu_count() or 1, draw))

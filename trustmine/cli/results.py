@@ -48,7 +48,7 @@ def export(
 
     with (
         open_database(load_settings(config_file, db=db).settings, read_only=True) as conn,
-        console.progress("export", None) as draw,
+        console.board() as draw,
     ):
         manifest = exporting.export(
             conn,
@@ -88,7 +88,7 @@ def leakage(
     """
     from trustmine import leakage as leaking
 
-    with console.progress("rows", None) as draw:
+    with console.board() as draw:
         report = leaking.compare(data, against, threshold, draw)
     if as_json:
         console.print_json(report.as_json())

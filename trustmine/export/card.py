@@ -5,7 +5,7 @@ import json
 from types import ModuleType
 from typing import Any
 
-from trustmine import samples
+from trustmine import cwe, samples
 from trustmine.export.manifest import FILE_NAME, Manifest
 
 CARD_NAME = "README.md"
@@ -47,6 +47,10 @@ _SIDES = {
     "project": "`bench`: commits from the cutoff date on that have a CVE. Of everything before, each repository is "
     "whole in `train`, `val` or `test`, in shares near 80, 10 and 10 %.",
 }
+_BENIGN_SIDES = (
+    " A benign function is on the side of the date of the commit that made it what it is: in `bench` from the "
+    "cutoff date on, for which it needs no CVE."
+)
 _DROPPED = {
     "copy_of_an_earlier_commit": "cherry-picks and copies on other branches: the same patch (`git patch-id --stable`), "
     "or the same function before and after",
@@ -77,11 +81,18 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
         "",
         f"| {'CWE' if form.SOURCE in ('pairs', 'functions', 'gaps') else 'task'} | {' | '.join(splits)} |",
         f"|---|{'---:|' * len(splits)}",
-        *(f"| {kind} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
+        *(f"| {_kind(kind)} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
+        f"| all | {' | '.join(str(sum(manifest.counts[s].values())) for s in splits)} |",
+        *(
+            f"| of these {name} | {' | '.join(str(by_split.get(s, 0)) for s in splits)} |"
+            for name, by_split in manifest.stats.get("target", {}).items()
+        ),
         "",
         "## Splits",
         "",
-        _SIDES[manifest.split_by] + " No commit, no function (white space and comments aside) and no CVE is on two "
+        _SIDES[manifest.split_by]
+        + (_BENIGN_SIDES if "benign" in kinds else "")
+        + " No commit, no function (white space and comments aside) and no CVE is on two "
         "sides.",
         "",
         "Left out:",
@@ -123,7 +134,8 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
         "",
         manifest.note
         + " What a file says of itself (`SPDX-License-Identifier`) comes first, then the licence file at the "
-        "top of the repository, both as of the commit; `unknown` means that neither could be understood.",
+        "top of the repository, or what its README holds or names, all as of the commit; `unknown` means that none of "
+        "them could be understood.",
         "",
         "| repository | licence | commits |",
         "|---|---|---:|",
@@ -139,6 +151,7 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
 
 # Pictures, by what they count, with their titles.
 PLOTS = {
+    "target": "Rows by label",
     "cwe": "Rows by CWE",
     "year": "Rows by year of the commit",
     "project": "Rows by repository",
@@ -202,6 +215,12 @@ def _settings(settings: dict[str, Any]) -> str:
 
 def _prompts(prompts: dict[str, str]) -> str:
     return "<br>".join(f"{name} `{hash[:12]}`" for name, hash in sorted(prompts.items()))
+
+
+def _kind(kind: str) -> str:
+    """A task, or a weakness with its name."""
+    name = cwe.name(cwe.read(kind) or "")
+    return kind if name is None else f"{cwe.read(kind)} {name}"
 
 
 def _cell(text: str) -> str:

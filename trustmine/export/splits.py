@@ -21,6 +21,7 @@ from trustmine import text
 from trustmine.cparse import strip_comments_and_space
 from trustmine.export.provenance import cursor
 from trustmine.patchid import patch_id
+from trustmine.progress import Progress, quiet
 
 SPLITS = ("train", "val", "test", "bench")
 SPLIT_BY = ("date", "project")
@@ -78,21 +79,21 @@ class _Commit:
         yield from ((CVE, one) for one in sorted(self.cves))
 
 
-def of_instructions(conn: sqlite3.Connection, split_by: str | None) -> Plan:
+def of_instructions(conn: sqlite3.Connection, split_by: str | None, progress: Progress = quiet) -> Plan:
     """The plan for all commits that have instructions."""
-    commits = _commits(conn, "SELECT DISTINCT commit_id FROM instructions")
+    commits = _commits(conn, "SELECT DISTINCT commit_id FROM instructions", progress)
     return _plan([replace(commit, benign=_benign(conn, commit.id)) for commit in commits], split_by)
 
 
-def of_pairs(conn: sqlite3.Connection, split_by: str | None) -> Plan:
+def of_pairs(conn: sqlite3.Connection, split_by: str | None, progress: Progress = quiet) -> Plan:
     """The plan for all fixes that have a function before and after."""
-    return _plan(_commits(conn, _FIXES), split_by)
+    return _plan(_commits(conn, _FIXES, progress), split_by)
 
 
-def of_functions(conn: sqlite3.Connection, split_by: str | None) -> Plan:
+def of_functions(conn: sqlite3.Connection, split_by: str | None, progress: Progress = quiet) -> Plan:
     """The plan for these, and for all commits that made a benign function."""
     fixes = {commit_id for (commit_id,) in cursor(conn).execute(_FIXES)}
-    commits = _commits(conn, f"{_FIXES} UNION SELECT since_commit_id FROM benign_functions")
+    commits = _commits(conn, f"{_FIXES} UNION SELECT since_commit_id FROM benign_functions", progress)
     commits = [one if one.id in fixes else replace(one, before=None, after=None) for one in commits]
     return _plan([replace(commit, benign=_benign(conn, commit.id)) for commit in commits], split_by)
 
@@ -102,8 +103,9 @@ def normalised(code: str, path: str) -> str:
     return hashlib.sha256(strip_comments_and_space(code.encode(), path)).hexdigest()
 
 
-def _commits(conn: sqlite3.Connection, ids: str) -> list[_Commit]:
+def _commits(conn: sqlite3.Connection, ids: str, progress: Progress) -> list[_Commit]:
     """Those commits, the oldest first."""
+    (total,) = cursor(conn).execute(f"SELECT count(*) FROM ({ids})").fetchone()
     found = cursor(conn).execute(
         f"""SELECT c.id, r.name, 'bench' = coalesce(f.split,
                        (SELECT min(split) FROM instructions AS i WHERE i.commit_id = c.id)), d.patch, d.encoding,
@@ -112,8 +114,9 @@ def _commits(conn: sqlite3.Connection, ids: str) -> list[_Commit]:
             LEFT JOIN diffs AS d ON d.commit_id = c.id LEFT JOIN functions AS f ON f.commit_id = c.id
             ORDER BY c.commit_time_s, r.name, c.sha"""
     )
-    return [
-        _Commit(
+    commits = []
+    for commit_id, repo, is_bench, patch, codec, old_path, before, path, after in found:
+        made = _Commit(
             id=commit_id,
             repo=repo,
             is_bench=bool(is_bench),
@@ -123,8 +126,9 @@ def _commits(conn: sqlite3.Connection, ids: str) -> list[_Commit]:
             cves=_cves(conn, commit_id),
             benign=frozenset(),
         )
-        for commit_id, repo, is_bench, patch, codec, old_path, before, path, after in found
-    ]
+        commits.append(made)
+        progress("planned", len(commits), total)
+    return commits
 
 
 def _cves(conn: sqlite3.Connection, commit_id: int) -> frozenset[str]:

@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +38,7 @@ from trustmine.export.files import DataFile
 from trustmine.export.manifest import File, Manifest
 from trustmine.export.preferences import preferences
 from trustmine.export.splits import SPLIT_BY, SPLITS, LeftOut, Plan
+from trustmine.progress import Progress, quiet
 
 # A format is a module: NAME; SOURCE, what it takes; COLUMNS of its own; place, the file that a record goes to; rows,
 # what it becomes there; open_file, how files are written; maybe EXPECTED, files that are there even if empty,
@@ -67,13 +68,13 @@ def export(
     split: str | None = None,
     split_by: str | None = None,
     pictures: bool = False,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress = quiet,
 ) -> Manifest:
     """Write what is in the database to `out_dir`; no tasks: all, no split: all.
 
     Pairs of functions are split by date if nothing else is said, for their
     readers look for a validation split. With `pictures`, plots of what the
-    rows are about are drawn beside them. `progress` is told records read.
+    rows are about are drawn beside them. `progress` is told commits planned, and records read and compared.
     Replaces an earlier export. Raises TrustmineError for a format, task or
     split that does not exist, a folder with other things in it, or nothing to
     export.
@@ -98,7 +99,7 @@ def export(
         plots.require()
     with _snapshot(conn):
         planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
-        plan = (planned if of_functions else splits.of_instructions)(conn, split_by)
+        plan = (planned if of_functions else splits.of_instructions)(conn, split_by, progress)
         plan = plan if split is None else plan.only(split)
         if not (plan.split and (of_functions or rows.has_examples(conn, tasks, plan))):
             what = "pairs of functions" if of_functions else "instructions"
@@ -109,7 +110,7 @@ def export(
         try:
             _refuse_foreign(out_dir)
             out_dir.mkdir(parents=True, exist_ok=True)
-            made = _write(conn, out_dir, form, tasks, plan, split_by, pictures, progress or (lambda done: None))
+            made = _write(conn, out_dir, form, tasks, plan, split_by, pictures, progress)
             _put_in_place(out_dir, made, _draw(out_dir, made) if pictures else ())
         except OSError as error:
             raise TrustmineError(
@@ -154,7 +155,7 @@ def _write(
     plan: Plan,
     split_by: str | None,
     has_pictures: bool,
-    progress: Callable[[int], object],
+    progress: Progress,
 ) -> Manifest:
     """Write every file of the export under its temporary name."""
     recipes: rows.Recipes = {}
@@ -182,9 +183,9 @@ def _write(
             for row in found:
                 file(form.place(record)).add(row)
                 n_rows[form.place(record)] += 1
-                tally.add(record)
+                tally.add(record, row)
                 used.add(record.source.made_by)
-            progress(done)
+            progress("records", done, None)
     if not n_rows:
         raise TrustmineError(
             f"Nothing in the database can be written as {form.NAME}", "", "See docs/FORMATS.md for what it needs"
@@ -197,7 +198,7 @@ def _write(
             split_by=split_by,
             counts=tally.by_split(),
             dropped=dropped,
-            leakage=_leakage(out_dir, written),
+            leakage=_leakage(out_dir, written, progress),
             stats=tally.stats(),
             licences=tally.licences(),
             files=written,
@@ -216,7 +217,7 @@ class _Tally:
         self._counts: Counter[tuple[str, str, str]] = Counter()  # what, name, split
         self._licences: dict[tuple[str, str], str] = {}  # repository and commit
 
-    def add(self, record: Any) -> None:
+    def add(self, record: Any, row: Mapping[str, object]) -> None:
         """One row of a record."""
         length = 1 << max(record.n_chars - 1, 0).bit_length()  # the power of two that is not exceeded
         names = {
@@ -226,6 +227,8 @@ class _Tally:
             "project": record.source.repo,
             "length": str(length),
         }
+        if "target" in row:
+            names["target"] = "vulnerable" if row["target"] else "not vulnerable"
         for what, name in names.items():
             self._counts[what, name, record.split] += 1
         self._licences[record.source.repo, record.source.commit] = record.source.licence
@@ -239,7 +242,8 @@ class _Tally:
         }
 
     def stats(self) -> dict[str, manifest.Counts]:
-        return {what: self._counted(what) for what in ("cwe", "year", "project", "length")}
+        found = {what: self._counted(what) for what in ("target", "cwe", "year", "project", "length")}
+        return {what: counts for what, counts in found.items() if counts}
 
     def licences(self) -> manifest.Counts:
         counted: dict[str, Counter[str]] = {}
@@ -262,12 +266,12 @@ def _in_order(name: str) -> tuple[str, int, str]:
     return name.removesuffix(digits), int(digits[:18] or 0), name
 
 
-def _leakage(out_dir: Path, written: Mapping[str, File]) -> dict[str, Any]:
+def _leakage(out_dir: Path, written: Mapping[str, File], progress: Progress) -> dict[str, Any]:
     """What the sides of the export have in common, as `trustmine leakage` counts it."""
     sides: dict[str, list[leakage.Source]] = {}
     for name, file in written.items():
         sides.setdefault(file.split, []).append(leakage.Source(name, _part(out_dir, name)))
-    report = leakage.check(sides)
+    report = leakage.check(sides, progress=progress)
     return {"threshold": report.threshold, "functions": report.functions, "counts": report.counts()}
 
 
