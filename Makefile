@@ -8,6 +8,9 @@ DB := demo/trustmine.db
 REPO ?= https://github.com/curl/curl
 TRUSTMINE := $(BIN)/trustmine
 
+# llama.cpp is compiled for this machine's processor; its AMX units need the header that is named here.
+export CMAKE_ARGS += -DCMAKE_CXX_FLAGS="-include '$(CURDIR)/native/amx_tile_config.h'"
+
 FURTHEST := select substr(sha, 1, 12) from commits join stages on stage = status order by place desc, id limit 1
 
 .PHONY: demo test bench bench-llm setup lock clean
@@ -27,11 +30,14 @@ demo: $(READY)
 	@echo "  head -c 2000 demo/export/train.jsonl"
 	@echo "  $(TRUSTMINE) run ~/src/your-project --db your.db"
 
+# PROCESSES share the tests file by file (0: none but pytest itself, as for a debugger); each model has one thread.
+PROCESSES ?= 2
+
 test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Speed and fidelity beside other tools (PyDriller, git, universal-ctags), on a history of your choice:
 # make bench REPO=~/src/curl KNOWN=known_fixes.csv; BENCH=--quick for a short one. Writes bench.md.
@@ -47,7 +53,8 @@ bench-llm: $(READY)
 
 setup: $(READY)
 
-# llama-cpp-python is compiled here (some five minutes on two cores); pip keeps the built wheel.
+# llama-cpp-python is compiled here (some five minutes on two cores); pip keeps the built wheel. One that it kept from
+# before may lack the header above.
 $(READY): requirements.lock requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 1; }
@@ -58,6 +65,9 @@ $(READY): requirements.lock requirements-build.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock -r requirements.lock
 	$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock --no-deps --editable .
+	@$(BIN)/python -c 'import sys; from trustmine.llm import gguf; sys.exit(gguf.leaves_amx_out())' || \
+		$(BIN)/python -m pip install --quiet --build-constraint requirements-build.lock --no-cache-dir --no-deps \
+			--force-reinstall "$$(grep ^llama-cpp-python== requirements.lock)"
 	touch $(READY)
 
 # Resolves anew within the pins of pyproject.toml; needs uv.

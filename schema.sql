@@ -386,7 +386,7 @@ CREATE TABLE licences (
     commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
     spdx      TEXT NOT NULL,              -- SPDX expression; 'unknown' if nothing says so, or nothing that can be understood
     source    TEXT CHECK (source IN ('file', 'repository')), -- the file's own SPDX-License-Identifier, or the repository's
-                                          -- licence file; NULL: neither is there
+                                          -- licence file or README; NULL: none says anything
     path      TEXT                        -- where it stands; of several licence files the first
 ) STRICT;
 
@@ -589,9 +589,25 @@ CREATE TABLE benign_functions (
     text            TEXT NOT NULL,        -- the function, whole lines
     split           TEXT NOT NULL CHECK (split IN ('train', 'bench')), -- by since_time_s: bench from the cutoff on
     example_no      INTEGER NOT NULL,     -- of its example: instructions (since_commit_id, 'benign', example_no)
+    licence         TEXT NOT NULL DEFAULT 'unknown', -- SPDX expression: the file's, or the repository's, in that tree
     PRIMARY KEY (repo_id, path, first_line)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX benign_functions_since ON benign_functions (since_commit_id);
+
+-- Since when the functions of a tree are as they are, one row per file: what `trustmine benign` has worked out so far, and
+-- what a run for a newer tip starts from. Rows of earlier tips go when a run is through.
+CREATE TABLE file_lifespans (
+    repo_id   INTEGER NOT NULL REFERENCES repos (id),
+    tree_sha  TEXT NOT NULL,              -- the commit whose tree was looked at
+    path      BLOB NOT NULL,              -- as git has it
+    oid       TEXT NOT NULL,              -- git blob of the file
+    rules     TEXT NOT NULL,              -- version of the rules and of the parser
+    functions TEXT NOT NULL CHECK (json_valid(functions)), -- a list, in their order: name, first_line, last_line,
+                                          -- body (hash without comments and white space), n_tokens (cl100k_base), since
+                                          -- (SHA of the commit that made it what it is), n_changes (commits since then
+                                          -- that changed the file), touched (SHA of those that changed its text)
+    PRIMARY KEY (repo_id, tree_sha, path)
+) STRICT, WITHOUT ROWID;
 
 -- ------------------------------------------------------------------------ views
 
@@ -828,4 +844,4 @@ LEFT JOIN repos AS r ON r.id = c.repo_id
 LEFT JOIN models AS m ON m.id = l.model_id;
 
 PRAGMA application_id = 0x54524D4E; -- 'TRMN'
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

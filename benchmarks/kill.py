@@ -1,139 +1,100 @@
 """Kills workers at random moments and compares what they leave with an undisturbed run.
 
-    python benchmarks/kill.py                          # the demo repository, 200 kills, 3 workers
-    python benchmarks/kill.py REPO --end 40            # your own, rows with lower ids alone
+    python benchmarks/kill.py                          # the demo repository, 220 kills, 3 workers
+    python benchmarks/kill.py REPO --end 300           # your own, rows with lower ids alone
 
-Runs the whole pipeline twice, with --deterministic: once left alone, once while a killer sends SIGKILL to a random
-worker of the run, or every tenth time to its parent with the model, after which it is started again. In the end every
-table of facts, the state of every row and the files of an export must be the same, byte for byte but for times and
-names of workers; no row may be finished twice, no claim may be left, and `trustmine verify` finds nothing.
-
-A row is blamed for the death of its worker after `max_attempts` of them, which here would be unjust: it is set high.
+Runs the whole pipeline, with --deterministic: once left alone, then in rounds while a killer sends SIGKILL to its
+workers, or every tenth time to their parent with the model, and starts it again, until there were enough kills in every
+stage that has rows. After each round every table of facts, the state of every row, the calls of the model and the files
+of an export must be those of the first run, byte for byte but for times and names of workers; no row may be finished
+twice, no claim and no process may be left, and `trustmine verify` finds nothing. The code is that of
+tests/kill_helpers.py; the model is a small one with random weights unless --model names another.
 """
 
 import argparse
-import filecmp
-import os
 import random
-import signal
+import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from common import ROOT, machine, timed, trustmine
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from common import machine, table
+from kill_helpers import IDLE, Fire, call, differences, trustmine, write_small_model
 
-from trustmine.records import FACTS
+from trustmine.stages import STAGES
 
-TABLES = [fact.TABLE for fact in FACTS] + ["calibrations", "labels"]
-STEPS = "SELECT commit_id, steps.stage, hash FROM steps JOIN recipes ON id = recipe_id ORDER BY 1, 2"
-ROWS = "SELECT sha, status, outcome, reject_stage, reject_reason, claim_owner FROM commits ORDER BY sha"
-# A killed run spends its time on starting again; without a kill for so long it is let finish.
-MEAN_S = 2.5
+# Of the small model: rows for every stage, and no second thread, which would wait for the cores more than it helps.
+SMALL = {
+    "TRUSTMINE_N_THREADS": "1",
+    "TRUSTMINE_MAX_MASKS": "1",
+    "TRUSTMINE_CALIBRATION_ROWS": "16",
+    "TRUSTMINE_UNDECIDED_SHARE": "0.5",
+}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repo", type=Path, nargs="?")
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=220, help="over all stages")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--end", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder for both databases")
+    parser.add_argument("--rounds", type=int, default=40, help="at most")
+    parser.add_argument("--model", type=Path, help="a GGUF file")
+    parser.add_argument("--keep", type=Path, help="an empty folder for all databases")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="trustmine-kill-") as scratch:
-        folder = given.keep or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        quiet, killed = folder / "quiet.db", folder / "killed.db"
-        repo = given.repo
-        if repo is None:
-            repo = folder / "repo"
-            timed(trustmine("demo", str(repo), "--known-fixes", str(folder / "known.csv")))
-        for db in (quiet, killed):
-            timed(trustmine("ingest", str(repo), "--db", str(db), "--name", "repo"))
-            if given.repo is None:
-                timed(trustmine("label", str(folder / "known.csv"), "--db", str(db)))
-        rows = [] if given.end is None else ["--end", str(given.end)]
-        command = ["run", "--deterministic", "--workers", str(given.workers), *rows, "--db"]
-        env = {"TRUSTMINE_MAX_ATTEMPTS": "100000", "TRUSTMINE_BATCH_SIZE": "5"}
-        alone = timed(trustmine(*command, str(quiet)), env=env)
-        began = time.monotonic()
-        n_kills, n_runs = _disturbed(trustmine(*command, str(killed)), env, given.kills, random.Random(given.seed))
-        wall_s = time.monotonic() - began
-        wrong = _differences(quiet, killed, folder)
-    print(f"{machine()}\n{n_kills} kills, {n_runs} starts of the run; {wall_s:.0f} s, undisturbed {alone.wall_s:.0f} s")
+        return _measure(given, given.keep or Path(scratch))
+
+
+def _measure(given: argparse.Namespace, folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet, fresh, known = folder / "quiet.db", folder / "fresh.db", folder / "known.csv"
+    env = {"TRUSTMINE_MODEL": str(given.model)}
+    if given.model is None:
+        write_small_model(folder / "small.gguf")
+        env = {**SMALL, "TRUSTMINE_MODEL": str(folder / "small.gguf")}
+    repo = given.repo or folder / "repo"
+    if given.repo is None:
+        call("demo", str(repo), "--known-fixes", str(known))
+    call("ingest", str(repo), "--db", str(fresh), "--name", "repo")
+    if given.repo is None:
+        call("label", str(known), "--db", str(fresh))
+    shutil.copy(fresh, quiet)
+    rows = [] if given.end is None else ["--end", str(given.end)]
+    command = ["run", "--deterministic", "--workers", str(given.workers), *rows, "--db"]
+    began = time.monotonic()
+    call(*command, str(quiet), env=env)
+    alone_s = time.monotonic() - began
+    with closing(sqlite3.connect(quiet)) as conn:
+        decided = dict(conn.execute("SELECT stage, count(*) FROM steps GROUP BY stage").fetchall())
+    share = -(-given.kills // len(decided))
+    fire = Fire(Counter(dict.fromkeys(decided, share)), random.Random(given.seed))
+    wrong: list[str] = []
+    n_rounds = 0
+    began = time.monotonic()
+    while +fire.quota and n_rounds < given.rounds and not wrong:
+        killed = Path(shutil.copy(fresh, folder / f"killed{n_rounds}.db"))
+        fire.open_on(trustmine(*command, str(killed)), env, killed)
+        wrong = list(differences(quiet, killed))
+        n_rounds += 1
+        print(f"round {n_rounds}: {fire.n_kills} kills, {fire.n_starts} starts", file=sys.stderr, flush=True)
+    print(
+        f"{machine()}\n{fire.n_kills} kills in {n_rounds} rounds with {fire.n_starts} starts, "
+        f"{time.monotonic() - began:.0f} s; one run alone {alone_s:.0f} s\n"
+    )
+    lines = [(stage, decided.get(stage, 0), fire.workers[stage], fire.models[stage]) for stage in (*STAGES, IDLE)]
+    lines.append(("all", sum(decided.values()), fire.workers.total(), fire.models.total()))
+    print(table(("rows in hand of", "decided a run", "workers killed", "parents killed"), lines))
     print("\n".join(wrong) or "Same facts, same rows, same export; nothing finished twice, no claim left.")
-    sys.exit(bool(wrong) or n_kills < given.kills)
-
-
-def _disturbed(command: list[str], env: dict[str, str], n_kills: int, chance: random.Random) -> tuple[int, int]:
-    """Run until it ends by itself, after so many kills if it lasts that long; kills and starts."""
-    killed = starts = 0
-    while True:
-        starts += 1
-        run = subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        while run.poll() is None:
-            time.sleep(chance.expovariate(1 / MEAN_S))
-            if killed >= n_kills:
-                run.wait()
-            elif run.poll() is None:
-                workers = _children(run.pid)
-                victim = run.pid if chance.random() < 0.1 else chance.choice(workers) if workers else None
-                if victim is not None:
-                    os.kill(victim, signal.SIGKILL)
-                    killed += 1
-        assert run.stderr is not None
-        said = run.stderr.read().decode(errors="replace")
-        if run.returncode == 0:
-            return killed, starts
-        if run.returncode != -signal.SIGKILL and "workers died one after the other" not in said:
-            raise subprocess.CalledProcessError(run.returncode, command, stderr=said)
-
-
-def _children(parent: int) -> list[int]:
-    """Worker processes of a run: all its children but the one that looks after semaphores."""
-    try:
-        listed = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-        return [int(pid) for pid in listed if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    except OSError:
-        return []
-
-
-def _differences(quiet: Path, killed: Path, folder: Path) -> list[str]:
-    """What is not the same, in words."""
-    a, b = sqlite3.connect(quiet), sqlite3.connect(killed)
-    wrong = []
-    for table in TABLES:
-        columns = [row[1] for row in a.execute(f"PRAGMA table_info({table})") if not row[1].endswith("at_s")]
-        sql = f"SELECT {', '.join(columns)} FROM {table}"
-        one, other = (sorted(db.execute(sql).fetchall(), key=repr) for db in (a, b))
-        if one != other:
-            wrong.append(f"{table}: {len(one)} rows alone, {len(other)} disturbed, {len(set(one) ^ set(other))} differ")
-    if a.execute(STEPS).fetchall() != b.execute(STEPS).fetchall():
-        wrong.append("steps: rows were decided elsewhere, or by other recipes")
-    if a.execute(ROWS).fetchall() != b.execute(ROWS).fetchall():
-        wrong.append("commits: rows ended elsewhere")
-    if (left := b.execute("SELECT count(*) FROM commits WHERE claim_owner IS NOT NULL").fetchone()[0]) > 0:
-        wrong.append(f"{left} claims are left")
-    for db, name in ((quiet, "quiet"), (killed, "killed")):
-        if subprocess.run(trustmine("verify", "--db", str(db)), capture_output=True, check=False).returncode:
-            wrong.append(f"verify finds damage in {db}")
-        (folder / name).mkdir(exist_ok=True)
-        if a.execute("SELECT 1 FROM instructions").fetchone():
-            timed(trustmine("export", str(folder / name), "--db", str(db)))
-    names = sorted(path.name for path in (folder / "quiet").iterdir())
-    _, differ, missing = filecmp.cmpfiles(folder / "quiet", folder / "killed", names, shallow=False)
-    wrong += [f"export: {name} differs" for name in (*differ, *missing)]
-    return wrong
+    return int(bool(wrong) or fire.n_kills < given.kills)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -84,7 +84,7 @@ def questions(db: Path, n_verdicts: int, n_explanations: int) -> dict[str, list[
     conn = connect(db)
     ctx = tools.context(conn, config.Settings())
     commits = calibrate.sample(conn, 50 * max(n_verdicts, n_explanations))
-    verdicts = [s0_3_classify.classify_request(commit, ctx) for commit in commits[:n_verdicts]]
+    verdicts = [s0_3_classify.classify_requests(commit, ctx)[-1] for commit in commits[:n_verdicts]]
     locate, explain = [], []
     for commit in commits:
         if len(explain) == n_explanations:

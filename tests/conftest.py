@@ -18,6 +18,26 @@ hypothesis.settings.register_profile("random", derandomize=False, deadline=None)
 hypothesis.settings.load_profile("same")
 
 
+# Files that take longest. They go first where processes share the files, so that all end at about the same time.
+LONGEST = (
+    "test_pipeline.py",
+    "test_crew.py",
+    "test_local.py",
+    "test_chain.py",
+    "test_llama_server.py",
+    "test_batching.py",
+    "test_cparse.py",
+    "test_faults.py",
+    "test_hostile.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = {name: i for i, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture
 def db_path(tmp_path: Path) -> Path:
     return tmp_path / "trustmine.db"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import re
 import socket
 import subprocess
@@ -14,11 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from trustmine.config import Settings
+from trustmine.llm.base import ContextOverflow
+from trustmine.llm.remote import RemoteEngine
+from trustmine.records import Completion
 from trustmine.resources import built_in_model
 
 KEY = "sk-test-4f1c9a7be2d84d50"
 KEY_ENV = "ENDPOINT_TEST_KEY"
 MODEL = "smollm2"
+KINDS = ("function", "variable")
 
 _LLAMA_SERVER = """
 import sys, xllamacpp
@@ -68,6 +73,18 @@ def chat(content: str | None = "fine", **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 90, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
     return {"choices": [choice | more], "usage": usage}
+
+
+def logprobs(**probabilities: float) -> dict[str, Any]:
+    """Log-probabilities of a chat completion's first token."""
+    tops = [{"token": token, "logprob": math.log(p)} for token, p in probabilities.items()]
+    return {"logprobs": {"content": [{**tops[0], "top_logprobs": tops}]}}
+
+
+def poll(of: RemoteEngine) -> Completion | ContextOverflow:
+    """The one answer that is under way."""
+    [(_, answer)] = of.poll()
+    return answer
 
 
 class Told:

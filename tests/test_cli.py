@@ -12,33 +12,12 @@ from pathlib import Path
 import pytest
 from web_helpers import SAMPLES, make_db
 
-from trustmine import cli
+from trustmine import cli, config
 from trustmine.db.connect import connect, schema_version
 from trustmine.demo import write_demo
 
 Run = Callable[..., "tuple[int, str, str]"]
-COMMANDS = [
-    "ingest",
-    "advance",
-    "run",
-    "reset",
-    "status",
-    "show",
-    "label",
-    "audit",
-    "verify",
-    "failures",
-    "retry",
-    "upgrade",
-    "backup",
-    "export",
-    "leakage",
-    "score",
-    "serve",
-    "demo",
-    "doctor",
-    "settings",
-]
+COMMANDS = [command.__name__ for command in cli.COMMANDS]
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -308,7 +287,7 @@ def test_our_own_bug_leaves_a_log_and_exits_with_3(run: Run, monkeypatch: pytest
     def broken(*args: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(cli.config, "load", broken)
+    monkeypatch.setattr(config, "load", broken)
     code, _, err = run("settings")
     assert code == 3
     log = Path(err.rsplit("Details: ", 1)[1].strip())
@@ -321,7 +300,7 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.config, "load", interrupted)
+    monkeypatch.setattr(config, "load", interrupted)
     code, _, err = run("settings")
     assert code == 130
     assert "nothing is lost" in err

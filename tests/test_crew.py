@@ -16,7 +16,7 @@ from trustmine.db.claims import Scope, Tally
 from trustmine.demo import write_demo
 
 N_ROWS = 4
-SETTINGS = Settings(calibration_rows=0, rationale="none", n_ctx=4096)
+SETTINGS = Settings(calibration_rows=0, rationale="none", n_ctx=4096, n_threads=1)
 
 
 @pytest.fixture

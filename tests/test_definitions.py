@@ -8,13 +8,21 @@ from trustmine.definitions import DefinitionFinder
 from trustmine.gitrepo import GitRepo
 
 FILES = {
-    "lib/a.c": '#include "a.h"\n#include <proj/base.h>\n#include "../gone.h"\nstatic int own(void) { return 0; }\n',
+    "lib/a.c": '#include "a.h"\n#include <proj/base.h>\n#include "../gone.h"\n#include "setup-vms.h"\n'
+    '#include "trace.h"\nstatic int own(void) { return 0; }\n',
     "lib/a.h": '#include "deep.h"\nint far(int n);\nstruct opaque;\n#define A_LIMIT \\\n  8\n',
     "lib/deep.h": '#include "a.h"\nenum mode {\n  kFast,\n  kSlow\n};\n'
     "typedef struct deep {\n  int width;\n} deep_t;\n",
     "include/proj/base.h": "extern int level;\ntypedef unsigned base_t;\nint nowhere(void);\n",
     "lib/sub/far.c": "int\nfar(int n)\n{\n  return n;\n}\nint level = 3;\n",
     "other/far.c": "int far(int n) { return 0; }\n/* lonely(x) */\n",
+    "lib/setup-vms.h": "#define far_call FAR_CALL\n#define LEVELS 2\n",
+    "lib/hidden.c": "#define HIDDEN 1\nstatic int unseen(void) { return 0; }\nextern int errno;\n"
+    "struct inside {\n  int depth;\n};\n",
+    "lib/hidden.h": "#define NOT_INCLUDED 1\nstruct apart {\n  int length;\n};\n",
+    "lib/trace.h": "struct note {\n  int n;\n};\nstatic void note(int n) { }\n"
+    "#define trace(d, ...) do { } while(0)\n#define trace(d, ...) tell(d, __VA_ARGS__)\n"
+    "#define tell (void)\n#define tell really_tell\n",
     "other/notes.txt": "int texted(void) { }\n",
 }
 
@@ -36,7 +44,7 @@ def finder(tmp_path_factory: pytest.TempPathFactory) -> tuple[DefinitionFinder, 
 @pytest.mark.parametrize(
     ("name", "hint", "expected"),
     [
-        ("own", "function", [("lib/a.c", 4, 4, "function")]),
+        ("own", "function", [("lib/a.c", 6, 6, "function")]),
         ("A_LIMIT", "macro", [("lib/a.h", 4, 5, "macro")]),
         ("kSlow", "constant", [("lib/deep.h", 4, 4, "constant")]),
         ("kFast", "variable", [("lib/deep.h", 3, 3, "constant")]),
@@ -51,6 +59,22 @@ def finder(tmp_path_factory: pytest.TempPathFactory) -> tuple[DefinitionFinder, 
         ("texted", "function", []),
         ("width", "function", []),
         ("missing", "function", []),
+        # Another source file's own: its macros, statics, declarations and members.
+        ("HIDDEN", "macro", []),
+        ("unseen", "function", []),
+        ("errno", "variable", []),
+        ("depth", "member", []),
+        # Headers that are not included, types aside.
+        ("NOT_INCLUDED", "macro", []),
+        ("length", "member", []),
+        ("apart", "type", [("lib/hidden.h", 2, 4, "struct")]),
+        # Macros for another platform.
+        ("LEVELS", "macro", []),
+        ("far_call", "function", []),
+        # A function, not the struct of that name; the macro that does something before the one that does not.
+        ("note", "function", [("lib/trace.h", 4, 4, "function")]),
+        ("trace", "function", [("lib/trace.h", 6, 6, "macro"), ("lib/trace.h", 5, 5, "macro")]),
+        ("tell", "function", [("lib/trace.h", 8, 8, "macro"), ("lib/trace.h", 7, 7, "macro")]),
     ],
 )
 def test_the_definition_of_a_name(
@@ -75,3 +99,8 @@ def test_the_file_itself_is_taken_as_given(finder: tuple[DefinitionFinder, str])
     content = b"static int far(int n) { return 1; }\n"
     (found,) = finder[0].find("far", "function", "lib/a.c", finder[1], content, 9).nearest
     assert (found.path, found.text) == ("lib/a.c", content)
+
+
+def test_a_file_for_a_platform_sees_what_is_for_that_platform(finder: tuple[DefinitionFinder, str]) -> None:
+    source = b'#include "setup-vms.h"\n'
+    assert finder[0].find("LEVELS", "macro", "lib/vms.c", finder[1], source, 9).n == 1

@@ -24,8 +24,10 @@ from trustmine.demo import write_demo, write_known_fixes
 from trustmine.errors import TrustmineError
 from trustmine.evaluate import Evaluated
 from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
+from trustmine.prompts import Prompts
 from trustmine.records import Completion, Request
 
+_, OPPOSITE = Prompts().get("s0_3_classify").questions
 SETTINGS = Settings(calibration_rows=12, rationale="none")
 
 
@@ -53,12 +55,13 @@ class Judge:
     def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
         ticket, request = self._queue.pop()
         self.asked.append(request)
-        question = request.messages[-1].content
-        if self._overflow in question:
+        evidence, _, asked = request.messages[-1].content.rpartition("\n\n")
+        if self._overflow in evidence:
             return [(ticket, ContextOverflow(9999, 1, 4096))]
-        said = sum(question.count(word) for word in ("bound", "length", "NULL", "overflow", "free"))
-        lean = 1 + math.tanh(said - 2) + len(question) % 7 / 7
-        weights = [math.exp(-lean if self._turned else lean), 1.0, 0.1 + len(question) % 5 / 50]
+        said = sum(evidence.count(word) for word in ("bound", "length", "NULL", "overflow", "free"))
+        lean = 1 + math.tanh(said - 2) + len(evidence) % 7 / 7
+        is_turned = self._turned != (asked == OPPOSITE)
+        weights = [math.exp(-lean if is_turned else lean), 1.0, 0.1 + len(evidence) % 5 / 50]
         logprobs = {label: math.log(w / sum(weights)) for label, w in zip(LABELS, weights, strict=True)}
         return [
             (ticket, Completion("", "label", logprobs, 9, 0, 0, 1.0, self.request_hash(request), "rendered")),
@@ -245,7 +248,7 @@ def test_a_stored_fit_is_what_s0_3_uses_from_then_on(copy: sqlite3.Connection, f
     after = [row["p_fix_after_fit"] for row in evaluation_report.as_data(found)["thresholds"]]
     present = tools.present_recipes(copy, SETTINGS, (judge.info, engine[1]))
     [stale] = [ids for stage, ids in recipes.stale(copy, present).items() if stage == "s0_3"]
-    assert len(stale) == asked
+    assert 2 * len(stale) == asked, "each row two questions"
     recipes.send_back(copy, "s0_3", stale)
     worker.advance(copy, "s0_3", SETTINGS, engine=engine)
     assert len(judge.asked) == asked, "verdicts are made anew without asking"

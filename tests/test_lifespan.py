@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from trustmine.cparse import functions, strip_comments_and_space
 from trustmine.errors import RepositoryError
 from trustmine.gitrepo import FileChange, GitRepo
-from trustmine.lifespan import Lived, lifespans
+from trustmine.lifespan import Life, lives
+from trustmine.lineage import lineages
 from trustmine.lines import LineRange, cut_lines
 
 Git = Callable[..., str]
@@ -35,11 +37,39 @@ def commit(git: Git, folder: Path, message: str, **files: str | None) -> str:
     return git("rev-parse", "HEAD")
 
 
-def lived(folder: Path, **more: frozenset[str]) -> dict[str, Lived]:
+@dataclass(frozen=True)
+class Lived:
+    """A function with what its life says, and its place."""
+
+    path: str
+    life: Life
+    n_commits: int
+
+    @property
+    def since_sha(self) -> str:
+        return self.life.since
+
+    @property
+    def n_changes(self) -> int:
+        return self.life.n_changes
+
+
+def walk(repo: GitRepo, tip: str) -> list[Lived]:
+    chain = repo.first_parents(tip)
+    return [
+        Lived(lineage.path.decode(), life, chain.index(life.since))
+        for lineage in lineages(repo, chain, lambda path: path.endswith(".c"))
+        for life in lives(repo, chain, lineage)
+    ]
+
+
+def lived(folder: Path) -> dict[str, Lived]:
     repo = GitRepo.open(folder / "repo")
-    found = lifespans(repo, repo.resolve("HEAD"), lambda path: path.endswith(".c"), **more)
-    assert [(one.path, one.first_line) for one in found] == sorted((one.path, one.first_line) for one in found)
-    return {one.name: one for one in found}
+    found = walk(repo, repo.resolve("HEAD"))
+    assert [(one.path, one.life.first_line) for one in found] == sorted(
+        (one.path, one.life.first_line) for one in found
+    )
+    return {one.life.name: one for one in found}
 
 
 def test_comments_white_space_moves_and_renames_of_files_do_not_end_a_life(git: Git, tmp_path: Path) -> None:
@@ -54,8 +84,7 @@ def test_comments_white_space_moves_and_renames_of_files_do_not_end_a_life(git: 
     steady, other = found["steady"], found["other"]
     assert (steady.since_sha, steady.n_commits, steady.n_changes, steady.path) == (first, 5, 4, "b.c")
     assert (other.since_sha, other.n_commits, other.n_changes) == (second, 4, 3)
-    assert (steady.first_line, steady.last_line, steady.source.decode()) == (22, 24, laid_out)
-    assert not steady.is_cut
+    assert (steady.life.first_line, steady.life.last_line) == (22, 24)
 
 
 def test_what_was_changed_and_changed_back_begins_anew(git: Git, tmp_path: Path) -> None:
@@ -87,28 +116,12 @@ def test_a_merge_counts_as_one_step_of_the_first_parent(git: Git, tmp_path: Path
     assert found["steady"].n_commits == 2
 
 
-def test_commits_that_are_asked_about_are_named_where_they_touched_a_function(git: Git, tmp_path: Path) -> None:
-    commit(git, tmp_path, "1", a__c=STEADY + OTHER)
+def test_commits_are_named_where_they_touched_a_function(git: Git, tmp_path: Path) -> None:
+    first = commit(git, tmp_path, "1", a__c=STEADY + OTHER)
     comment = commit(git, tmp_path, "2", a__c=STEADY.replace("+ 1", "+ /* one */ 1") + OTHER)
     change = commit(git, tmp_path, "3", a__c=STEADY.replace("+ 1", "+ /* one */ 1") + OTHER.replace("2", "4"))
-    found = lived(tmp_path, asked_about=frozenset({comment, change}))
-    assert (found["steady"].touched_by, found["other"].touched_by) == ((comment,), (change,))
-
-
-def test_where_a_shallow_clone_ends_a_function_may_be_older(git: Git, tmp_path: Path) -> None:
-    commit(git, tmp_path, "1", a__c=STEADY)
-    second = commit(git, tmp_path, "2", a__c=STEADY + OTHER)
-    commit(git, tmp_path, "3", b__c="int y;\n")
-    subprocess.run(
-        ["git", "clone", "-q", "--bare", "--depth=2", f"file://{tmp_path / 'repo'}", str(tmp_path / "shallow")],
-        check=True,
-    )
-    repo = GitRepo.open(tmp_path / "shallow")
-    found = lifespans(repo, repo.resolve("HEAD"), lambda path: True)
-    assert {(one.name, one.since_sha, one.is_cut) for one in found} == {
-        ("steady", second, True),
-        ("other", second, True),
-    }
+    found = lived(tmp_path)
+    assert (found["steady"].life.touched, found["other"].life.touched) == ((comment, first), (change,))
 
 
 def test_a_history_with_a_missing_object_is_an_error(git: Git, tmp_path: Path) -> None:
@@ -157,8 +170,7 @@ def test_as_a_look_at_every_commit_has_it(
         while n + 1 < len(history) and history[-2 - n].get(name) == body:
             n += 1
         wanted[name] = (n, chain[n])
-    found = lifespans(repo, chain[0], lambda path: True)
-    assert {one.name: (one.n_commits, one.since_sha) for one in found} == wanted
+    assert {one.life.name: (one.n_commits, one.since_sha) for one in walk(repo, chain[0])} == wanted
 
 
 def test_changes_are_those_of_regular_files_whatever_their_paths(git: Git, tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustmine.lines import LineRange, cut_lines, split_lines
-from trustmine.masking import indentation_of, mask, post_region, unmask
+from trustmine.masking import (
+    indentation_of,
+    mask,
+    post_region,
+    unmask,
+    with_insertions,
+    without_blank_borders,
+)
 
 TEXTS = st.lists(st.sampled_from(["a;", "  b;", "\tc;", "", "d;\r", "é\x0c"]), min_size=1, max_size=12).flatmap(
     lambda lines: st.sampled_from(["\n".join(lines), "\n".join(lines) + "\n"])
@@ -90,3 +97,36 @@ def test_the_region_after_the_fix(
 def test_line_numbers_that_do_not_fit_the_texts_are_refused() -> None:
     with pytest.raises(ValueError, match="belong"):
         post_region("a\nb\n", "a\n", LineRange(1, 1), (), ())
+
+
+@pytest.mark.parametrize(
+    ("code", "region", "deleted", "added", "wider"),
+    [
+        # x, /* comment */, b: x is inserted at b.
+        ("1101", (4, 4), (), (2,), (2, 4)),
+        # The same with a line that x replaces: x is no insertion at b.
+        ("1101", (4, 4), (2,), (2,), (4, 4)),
+        # b, a blank line, x.
+        ("1101", (2, 2), (), (4,), (2, 4)),
+        # Other code stands between.
+        ("1111", (4, 4), (), (2,), (4, 4)),
+        # A comment alone is no code that the fix inserts.
+        ("1001", (4, 4), (), (2,), (4, 4)),
+        # All of two lines inserted, and the region is empty.
+        ("11101", (5, 4), (5,), (2, 3), (2, 4)),
+    ],
+)
+def test_code_inserted_beyond_a_comment_belongs_to_the_region(
+    code: str,
+    region: tuple[int, int],
+    deleted: tuple[int, ...],
+    added: tuple[int, ...],
+    wider: tuple[int, int],
+) -> None:
+    held = [one == "1" for one in code]
+    assert with_insertions(LineRange(*region), held, deleted, added) == LineRange(*wider)
+
+
+def test_blank_lines_at_the_borders_stay_outside() -> None:
+    assert without_blank_borders("a\n\nb\n \nc\n", LineRange(2, 4)) == LineRange(3, 3)
+    assert without_blank_borders("a\n\n\nb\n", LineRange(2, 3)) == LineRange(2, 3)

@@ -23,7 +23,7 @@ from trustmine.records import FACTS
 from trustmine.stages import STAGES
 
 N_JUDGED, N_LABELLED = 10, 6
-SETTINGS = Settings(calibration_rows=8, rationale="yes", max_elements=8, explanation_tokens=96)
+SETTINGS = Settings(calibration_rows=8, rationale="yes", max_elements=8, explanation_tokens=96, n_threads=1)
 
 
 @pytest.fixture(scope="module")

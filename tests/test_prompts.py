@@ -61,6 +61,29 @@ def test_missing_and_unused_values_are_errors() -> None:
         p.request(a="x", b="y")
 
 
+def test_a_prompt_of_several_questions_asks_the_first_unless_another_is_given() -> None:
+    p = prompt("# user\n{{a}}\n{{question}}\n", HEAD.replace("max", 'questions = ["q1?", "q2 {{a}}?"]\nmax'))
+    assert p.questions == ("q1?", "q2 {{a}}?")
+    assert p.request(a="x").messages == (Message("user", "x\nq1?"),)
+    assert p.request(a="x", question=p.questions[1]).messages == (Message("user", "x\nq2 {{a}}?"),)
+    with pytest.raises(PromptError, match="lacks a slot"):
+        prompt("# user\nx\n").request(question="q1?")
+
+
+@pytest.mark.parametrize(
+    ("questions", "body", "why"),
+    [
+        ('questions = ["q?"]\n', "# user\nx\n", "go together"),
+        ("", "# user\n{{question}}\n", "go together"),
+        ('questions = ["q?", "q?"]\n', "# user\n{{question}}\n", "questions must differ"),
+        ("questions = [1]\n", "# user\n{{question}}\n", "questions must be a list of strings"),
+    ],
+)
+def test_questions_that_do_not_fit_the_prompt_are_errors(questions: str, body: str, why: str) -> None:
+    with pytest.raises(PromptError, match=why):
+        prompt(body, HEAD.replace("max", questions + "max"))
+
+
 def test_a_grammar_leaves_out_the_labels_of_the_file() -> None:
     p = prompt("# user\nx\n", HEAD.replace("max", 'labels = ["a", "b"]\nmax'))
     assert p.request().labels == ("a", "b")

@@ -19,9 +19,11 @@ from trustmine.db import recipes
 from trustmine.db.connect import connect
 from trustmine.llm.base import ContextOverflow, ModelInfo
 from trustmine.llm.hashes import rendered_hash
+from trustmine.prompts import Prompts
 from trustmine.records import FACTS, Completion, Request
 from trustmine.stages import STAGES
 
+_, OPPOSITE = Prompts().get("s0_3_classify").questions
 SETTINGS = Settings(calibration_rows=8, max_elements=6, max_attempts=2)
 FIX = helpers.MESSAGE
 UNDECIDED = "Maybe fix something\n"
@@ -78,6 +80,8 @@ class GoodEngine:
             p = {"yes": 0.8, "no": 0.15, "cannot decide": 0.05}
         elif "Maybe" in shown:
             p = {"yes": 0.1, "no": 0.1, "cannot decide": 0.8}
+        if shown.endswith(OPPOSITE):
+            p |= {"yes": p["no"], "no": p["yes"]}
         logprobs = {label: math.log(value) for label, value in p.items()}
         return dataclasses.replace(helpers.completion("no", "label"), label_logprobs=logprobs, **hashes)
 

@@ -14,47 +14,26 @@ stages themselves, with a model that lists nothing, so that no example is told
 from others by what surrounds it. It hangs on the commit that made the function
 what it is, and so goes with that commit's side of a split.
 
-A run replaces what an earlier one stored of the same repository, and takes some
-minutes for 40,000 commits; nothing is stored before the end.
+A run replaces what an earlier one chose of the same repository. Lifespans are
+stored file by file (lifespans), so it can be stopped and goes on there.
 """
 
-import datetime
-import hashlib
 import sqlite3
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trustmine import counted, cparse, lifespan, profiles, samples, text, tokens, tools, wording
+from trustmine import benignexample, counted, cparse, licences, lifespan, lifespans, profiles, text, tools
+from trustmine.benignexample import Candidate
 from trustmine.config import Settings
 from trustmine.db import facts
 from trustmine.db.connect import transaction
 from trustmine.errors import RepositoryError
 from trustmine.gitrepo import GitRepo, MissingObject
-from trustmine.lifespan import Lived
-from trustmine.lines import LineRange, cut_lines
-from trustmine.records import (
-    Advance,
-    BlobSymbols,
-    Commit,
-    Completion,
-    ContextItem,
-    Element,
-    Fact,
-    FunctionPair,
-    Instruction,
-    Label,
-    Mask,
-    MergedMask,
-    PreImage,
-)
-from trustmine.samples import Sample
-from trustmine.stages import s2_1_elements, s2_2_validate
-from trustmine.stages.base import Context, F, Facts
+from trustmine.lifespans import Lived, Progress
+from trustmine.lines import split_lines
+from trustmine.stages.base import Context
 
-TASK = "benign"
-ANSWER = "No vulnerability detected in this function."
 TOLERANCE = 0.2  # of a length that is to be met
 MIN_LENGTHS = 16  # vulnerable functions; fewer say nothing about their lengths
 MAX_BLOCK_LINES = 6  # of the statements that context is collected around; masks of curl's fixes have 1 to 6 as a rule
@@ -73,14 +52,7 @@ class Chosen:
     n_chosen: int
     has_lengths: bool  # False: there are too few vulnerable functions to take lengths from
     n_missing: int  # fewer than asked for: no function of such a length is left
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    lived: Lived
-    text: str
-    encoding: str
-    n_tokens: int
+    given_up: Sequence[str]  # files that no process survived
 
 
 def choose(
@@ -88,14 +60,15 @@ def choose(
     settings: Settings,
     repo_id: int,
     per_repo: int,
-    progress: Callable[[int], object] = lambda done: None,
+    n_processes: int = 1,
+    progress: Progress = lambda what, done, total: None,
 ) -> Chosen:
-    """Store the benign functions of a repository and their examples. `progress` is told commits walked.
+    """Store the benign functions of a repository and their examples.
 
-    Raises RepositoryError.
+    `progress` is told what is done, how much of it, and of how much. Raises RepositoryError.
     """
     try:
-        return _choose(conn, settings, repo_id, per_repo, progress)
+        return _choose(conn, settings, repo_id, per_repo, n_processes, progress)
     except MissingObject as error:
         raise RepositoryError(
             "The repository cannot be read", str(error), "Repair or clone it again; nothing was changed"
@@ -103,7 +76,7 @@ def choose(
 
 
 def _choose(
-    conn: sqlite3.Connection, settings: Settings, repo_id: int, per_repo: int, progress: Callable[[int], object]
+    conn: sqlite3.Connection, settings: Settings, repo_id: int, per_repo: int, n_processes: int, progress: Progress
 ) -> Chosen:
     ctx = tools.context(conn, settings)
     repo = ctx.repos.get(repo_id)
@@ -120,13 +93,47 @@ def _choose(
             (repo_id,),
         )
     )
-    found = lifespan.lifespans(repo, tip, lambda path: _is_source(path, settings), fixes, progress)
+    chain = repo.first_parents(tip)
+    found, given_up = lifespans.lifespans(
+        conn, repo, repo_id, chain, lambda path: _is_source(path, settings), n_processes, progress
+    )
     left_out: Counter[str] = Counter()
-    candidates = list(_candidates(conn, settings, repo_id, found, left_out))
+    candidates = list(_candidates(conn, settings, repo_id, found, _with_merges(conn, repo_id, chain, fixes), left_out))
     lengths = _lengths(conn, repo_id)
-    picked = _pick(candidates, lengths, per_repo)
+    picked = _pick(repo, candidates, lengths, per_repo)
     _store(conn, ctx, repo, repo_id, tip, picked)
-    return Chosen(name, len(found), dict(left_out), len(picked), len(lengths) >= MIN_LENGTHS, per_repo - len(picked))
+    return Chosen(
+        repo=name,
+        n_functions=len(found),
+        left_out=dict(left_out),
+        n_chosen=len(picked),
+        has_lengths=len(lengths) >= MIN_LENGTHS,
+        n_missing=per_repo - len(picked),
+        given_up=given_up,
+    )
+
+
+def _with_merges(conn: sqlite3.Connection, repo_id: int, chain: Sequence[str], fixes: frozenset[str]) -> frozenset[str]:
+    """The fixes, and the commits of the first-parent history that brought one in from a branch."""
+    if fixes <= set(chain):
+        return fixes
+    parents = {
+        sha: ours.split()
+        for sha, ours in conn.execute("SELECT sha, parents FROM commits WHERE repo_id = ?", (repo_id,))
+    }
+    seen: set[str] = set()
+    found = set(fixes)
+    for sha in reversed(chain):  # the oldest first: each commit belongs to the first merge that has it
+        seen.add(sha)
+        stack = parents.get(sha, [])[1:]
+        while stack:
+            one = stack.pop()
+            if one not in seen:
+                seen.add(one)
+                stack += parents.get(one, [])
+                if one in fixes:
+                    found.add(sha)
+    return frozenset(found)
 
 
 def _is_source(path: str, settings: Settings) -> bool:
@@ -137,38 +144,45 @@ def _is_source(path: str, settings: Settings) -> bool:
 
 
 def _candidates(
-    conn: sqlite3.Connection, settings: Settings, repo_id: int, found: Sequence[Lived], left_out: Counter[str]
-) -> Iterator[_Candidate]:
+    conn: sqlite3.Connection,
+    settings: Settings,
+    repo_id: int,
+    found: Sequence[Lived],
+    fixes: frozenset[str],
+    left_out: Counter[str],
+) -> Iterator[Lived]:
     """Those that may be taken, the longest-lived first; the others are counted."""
     places, bodies = _known_pairs(conn, repo_id)
-    for lived in sorted(found, key=lambda one: (-one.n_commits, -one.n_changes, one.path, one.first_line)):
-        function, encoding = text.decode(lived.source)
+    copies: set[str] = set()
+    for lived in sorted(found, key=lambda one: (-one.n_commits, -one.life.n_changes, one.path, one.life.first_line)):
+        life = lived.life
         reason = None
-        if lived.touched_by:
+        if not fixes.isdisjoint(life.touched):
             reason = TOUCHED
-        elif (lived.path, lived.name) in places or lived.body in bodies[PAIR]:
+        elif (lived.path, life.name) in places or life.body in bodies:
             reason = PAIR
-        elif lived.body in bodies[COPY]:
+        elif life.body in copies:
             reason = COPY
-        n_tokens = None if reason else tokens.fewer_than(function, settings.max_function_tokens)
-        bodies[COPY].add(lived.body)
-        if n_tokens is None:
-            left_out[reason or TOO_LONG] += 1
+        elif life.n_tokens >= settings.max_function_tokens:
+            reason = TOO_LONG
+        copies.add(life.body)
+        if reason is None:
+            yield lived
         else:
-            yield _Candidate(lived, function, encoding, n_tokens)
+            left_out[reason] += 1
 
 
-def _known_pairs(conn: sqlite3.Connection, repo_id: int) -> tuple[set[tuple[str, str]], dict[str, set[bytes]]]:
-    """(path, name) of the repository's function pairs, and the tokens of all pairs of the database."""
+def _known_pairs(conn: sqlite3.Connection, repo_id: int) -> tuple[set[tuple[str, str]], set[str]]:
+    """(path, name) of the repository's function pairs, and what the bodies of all pairs of the database hash to."""
     places: set[tuple[str, str]] = set()
-    bodies: dict[str, set[bytes]] = {PAIR: set(), COPY: set()}
+    bodies: set[str] = set()
     for owner, name, path, old_path, encoding, pre, post in conn.execute(
         """SELECT repo_id, name, path, old_path, encoding, pre_text, post_text
            FROM functions JOIN commits ON id = commit_id"""
     ):
         places |= {(path, name), (old_path, name)} if owner == repo_id else set()
         for where, function in ((old_path, pre), (path, post)):
-            bodies[PAIR].add(cparse.strip_comments_and_space(text.encode(function, encoding), where).strip())
+            bodies.add(lifespan.body_hash(text.encode(function, encoding), where))
     return places, bodies
 
 
@@ -179,7 +193,7 @@ def _lengths(conn: sqlite3.Connection, repo_id: int) -> list[int]:
     return sorted(own if len(own) >= MIN_LENGTHS else [n_tokens for _, n_tokens in found])
 
 
-def _pick(candidates: Sequence[_Candidate], lengths: Sequence[int], wanted: int) -> list[_Candidate]:
+def _pick(repo: GitRepo, candidates: Sequence[Lived], lengths: Sequence[int], wanted: int) -> list[Candidate]:
     """To evenly spaced quantiles of the lengths the longest-lived functions of about that length; in their order.
 
     With too few lengths the longest-lived of any.
@@ -188,185 +202,71 @@ def _pick(candidates: Sequence[_Candidate], lengths: Sequence[int], wanted: int)
         targets: list[int | None] = [None] * wanted
     else:
         targets = [lengths[(2 * number + 1) * len(lengths) // (2 * wanted)] for number in range(wanted)]
-    picked: dict[int, _Candidate] = {}
-    has_block: dict[int, bool] = {}
+    picked: dict[int, Candidate] = {}
+    unfit: set[int] = set()
     for target in targets:
-        for number, one in enumerate(candidates):
-            if number not in picked and (target is None or abs(one.n_tokens - target) <= target * TOLERANCE):
-                if number not in has_block:
-                    has_block[number] = bool(_blocks(one))
-                if has_block[number]:
+        for number, lived in enumerate(candidates):
+            if number in picked or number in unfit:
+                continue
+            if target is None or abs(lived.life.n_tokens - target) <= target * TOLERANCE:
+                one = _candidate(repo, lived)
+                if one.blocks:
                     picked[number] = one
                     break
+                unfit.add(number)
     return [picked[number] for number in sorted(picked)]
 
 
-def _blocks(one: _Candidate) -> tuple[LineRange, ...]:
-    """The runs of statements that context may be collected around."""
-    found = cparse.statement_ranges(one.lived.source, one.lived.path)
-    return tuple(lines for lines in found if len(lines) <= MAX_BLOCK_LINES)
+def _candidate(repo: GitRepo, lived: Lived) -> Candidate:
+    source = b"".join(split_lines(repo.blob(lived.oid))[lived.life.first_line - 1 : lived.life.last_line])
+    found = cparse.statement_ranges(source, lived.path)
+    blocks = tuple(lines for lines in found if len(lines) <= MAX_BLOCK_LINES)
+    return Candidate(lived, source, *text.decode(source), blocks)
 
 
 # ------------------------------------------------------------------------ as examples
 
 
 def _store(
-    conn: sqlite3.Connection, ctx: Context, repo: GitRepo, repo_id: int, tip: str, picked: Sequence[_Candidate]
+    conn: sqlite3.Connection, ctx: Context, repo: GitRepo, repo_id: int, tip: str, picked: Sequence[Candidate]
 ) -> None:
     """Put functions, examples and the symbols learnt on the way in the place of what an earlier run stored."""
-    made = [_made(ctx, repo, repo_id, tip, one) for one in picked]
+    made = [benignexample.made(ctx, repo, repo_id, tip, one) for one in picked]
+    top = repo.top_files(tip)
+    licence, _ = licences.of_repository(top, repo.blob, lambda path: repo.find_file(tip, path))
     with transaction(conn):
-        ours = "SELECT id FROM commits WHERE repo_id = ?"
-        conn.execute(f"DELETE FROM instructions WHERE task = ? AND commit_id IN ({ours})", (TASK, repo_id))
+        ids = "SELECT id FROM commits WHERE repo_id = ?"
+        conn.execute(f"DELETE FROM instructions WHERE task = ? AND commit_id IN ({ids})", (benignexample.TASK, repo_id))
         conn.execute("DELETE FROM benign_functions WHERE repo_id = ?", (repo_id,))
         numbers: Counter[int] = Counter()
         for one, (split, example, news) in zip(picked, made, strict=True):
-            lived = one.lived
+            lived, life = one.lived, one.lived.life
             (commit_id,) = conn.execute(
-                "SELECT id FROM commits WHERE repo_id = ? AND sha = ?", (repo_id, lived.since_sha)
+                "SELECT id FROM commits WHERE repo_id = ? AND sha = ?", (repo_id, life.since)
             ).fetchone()
             numbers[commit_id] += 1
             row = {
                 "repo_id": repo_id,
                 "path": lived.path,
-                "first_line": lived.first_line,
-                "last_line": lived.last_line,
-                "name": lived.name,
+                "first_line": life.first_line,
+                "last_line": life.last_line,
+                "name": life.name,
                 "oid": lived.oid,
                 "tree_sha": tip,
                 "since_commit_id": commit_id,
-                "since_time_s": repo.commit_time_s(lived.since_sha),
+                "since_time_s": repo.commit_time_s(life.since),
                 "n_commits": lived.n_commits,
-                "n_changes": lived.n_changes,
+                "n_changes": life.n_changes,
                 "is_cut": lived.is_cut,
-                "n_tokens": one.n_tokens,
+                "n_tokens": life.n_tokens,
                 "encoding": one.encoding,
                 "text": one.text,
                 "split": split,
                 "example_no": numbers[commit_id],
+                "licence": licences.of_file(repo.blob(lived.oid)) or licence,
             }
             conn.execute(
                 f"INSERT INTO benign_functions ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
                 tuple(row.values()),
             )
             facts.write(conn, [(commit_id, fact) for fact in (replace(example, example_no=numbers[commit_id]), *news)])
-
-
-def _made(
-    ctx: Context, repo: GitRepo, repo_id: int, tip: str, one: _Candidate
-) -> tuple[str, Instruction, tuple[BlobSymbols, ...]]:
-    """Split, example and new symbols of files."""
-    lived = one.lived
-    midnight = datetime.datetime.combine(ctx.settings.cutoff, datetime.time(), datetime.UTC)
-    split = "train" if repo.commit_time_s(lived.since_sha) < midnight.timestamp() else "bench"
-    key = hashlib.sha256(f"{lived.oid}:{lived.name}:{lived.first_line}".encode()).hexdigest()
-    sample, news = _sample(ctx, repo, repo_id, tip, one, split, key)
-    example = Instruction(
-        task=TASK,
-        example_no=1,
-        split=split,
-        instruction=wording.pick(wording.INSTRUCTIONS["locate"], key),
-        input=samples.given(sample, samples.function_before(sample), with_post=False),
-        output=ANSWER,
-        meta={
-            "function": lived.name,
-            "path": lived.path,
-            "segments": [],
-            "blob": lived.oid,
-            "lines": [lived.first_line, lived.last_line],
-            "tree": tip,
-            "n_commits": lived.n_commits,
-            "n_changes": lived.n_changes,
-        },
-    )
-    return split, example, news
-
-
-def _sample(
-    ctx: Context, repo: GitRepo, repo_id: int, tip: str, one: _Candidate, split: str, key: str
-) -> tuple[Sample, tuple[BlobSymbols, ...]]:
-    """The function as if one of its blocks had been found risky, with the context that s2_1 and s2_2 collect then."""
-    lived = one.lived
-    content = repo.blob(lived.oid)
-    blocks = _blocks(one)
-    block = blocks[int(key[8:16], 16) % len(blocks)]
-    removed = cut_lines(one.text, block)
-    function = FunctionPair(
-        name=lived.name,
-        path=lived.path,
-        old_path=lived.path,
-        split=split,
-        pre_oid=lived.oid,
-        post_oid=lived.oid,
-        encoding=one.encoding,
-        hunk="",
-        pre_first_line=lived.first_line,
-        pre_last_line=lived.last_line,
-        post_first_line=lived.first_line,
-        post_last_line=lived.last_line,
-        pre_text=one.text,
-        post_text=one.text,
-        deleted_lines=(),
-        added_lines=(),
-        fix_lines=(),
-        n_tokens=one.n_tokens,
-    )
-    mask = Mask(mask_no=1, first_line=block.first_line, last_line=block.last_line, removed=removed, n_fix_lines=0)
-    merged = MergedMask(masked_post="", fixed=removed, post_first_line=block.first_line, post_last_line=block.last_line)
-    image = PreImage(lived.oid, len(content), zlib.compress(content, 1))
-    # Definitions are looked up in the tree of the first parent: here the tree that the function is from.
-    commit = Commit(0, repo_id, key[:40], (tip,), 0, 0, False, "", s2_1_elements.AFTER)
-    view = _View(ctx.facts, (function, mask, merged, image))
-    ctx = replace(ctx, facts=view)
-    listed = _without_model(commit, ctx)
-    elements = tuple(fact for fact in listed if isinstance(fact, Element))
-    view.given += elements
-    outcome = s2_2_validate.run(commit, ctx)
-    assert isinstance(outcome, Advance), "s2_2 rejects nothing"
-    items = tuple(fact for fact in outcome.facts if isinstance(fact, ContextItem))
-    sample = Sample(commit, function, mask, merged, elements, items, ())
-    return sample, tuple(fact for fact in listed if isinstance(fact, BlobSymbols))
-
-
-def _without_model(commit: Commit, ctx: Context) -> tuple[Fact, ...]:
-    """What s2_1 finds if the model lists no element and picks no definition."""
-    asking = s2_1_elements.run(commit, ctx)
-    try:
-        next(asking)
-        answer = "[]"
-        while True:
-            asking.send(Completion(answer, "stop", None, 0, 0, 0, 0.0, "", ""))
-            answer = ""
-    except StopIteration as end:
-        assert isinstance(end.value, Advance), "an empty list can be parsed"
-        return end.value.facts
-
-
-class _View:
-    """Facts of a commit that is none: those given, and what the database knows of blobs."""
-
-    def __init__(self, stored: Facts, given: tuple[Fact, ...]) -> None:
-        self.given = given
-        self._stored = stored
-
-    def __hash__(self) -> int:
-        return hash(self._stored)  # the finder of definitions is one for all functions
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _View) and other._stored is self._stored
-
-    def all(self, fact: type[F], commit: Commit) -> tuple[F, ...]:
-        return tuple(one for one in self.given if isinstance(one, fact))
-
-    def one(self, fact: type[F], commit: Commit) -> F:
-        (found,) = self.all(fact, commit)
-        return found
-
-    def shared(self, fact: type[F], *key: str) -> F:
-        return self.one(fact, Commit(0, 0, "", (), 0, 0, False, "", ""))
-
-    def find_shared(self, fact: type[F], *key: str) -> F | None:
-        return self._stored.find_shared(fact, *key)
-
-    def labels(self, commit: Commit) -> tuple[Label, ...]:
-        return ()

@@ -8,6 +8,7 @@ in the same way (evaluate.py).
 """
 
 import hashlib
+import itertools
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,43 +95,50 @@ def scores(
 
     Commits whose question does not fit in the context are left out.
     """
-    found: Scores = {}
-    waiting: dict[int, tuple[Commit, Request]] = {}
-    n_done = 0
-    for commit in commits:
-        request = s0_3_classify.classify_request(commit, ctx)
-        known = calls.recorded(conn, engine.request_hash(request))
-        if known is not None and known.label_logprobs is not None:
-            found[commit.id] = known.label_logprobs
-            n_done += 1
-            continue
-        waiting[commit.id] = (commit, request)
-        engine.submit(commit.id, request)
-        if len(waiting) >= engine.capacity:
-            n_done += _collect(conn, engine, model_id, waiting, found)
-            progress(n_done)
+    asked = {
+        commit.id: {engine.request_hash(request): request for request in s0_3_classify.classify_requests(commit, ctx)}
+        for commit in commits
+    }
+    given: dict[str, Completion] = {}  # by request hash
+    waiting: dict[int, tuple[int, Request]] = {}  # by ticket: commit id, request
+
+    def collect() -> None:
+        given.update(_collect(conn, engine, model_id, waiting))
+        progress(sum(given.keys() >= requests.keys() for requests in asked.values()))
+
+    tickets = itertools.count()
+    for commit_id, requests in asked.items():
+        for digest, request in requests.items():
+            known = calls.recorded(conn, digest)
+            if known is not None and known.label_logprobs is not None:
+                given[digest] = known
+                continue
+            ticket = next(tickets)
+            waiting[ticket] = (commit_id, request)
+            engine.submit(ticket, request)
+            if len(waiting) >= engine.capacity:
+                collect()
     while waiting:
-        n_done += _collect(conn, engine, model_id, waiting, found)
-        progress(n_done)
-    return found
+        collect()
+    return {
+        commit_id: s0_3_classify.raw([given[digest] for digest in requests])
+        for commit_id, requests in asked.items()
+        if given.keys() >= requests.keys()
+    }
 
 
 def _collect(
-    conn: sqlite3.Connection,
-    engine: Engine,
-    model_id: int,
-    waiting: dict[int, tuple[Commit, Request]],
-    found: Scores,
-) -> int:
-    """Take the answers that are ready, and record them; how many."""
-    ready = engine.poll()
-    for ticket, answer in ready:
-        commit, request = waiting.pop(ticket)
+    conn: sqlite3.Connection, engine: Engine, model_id: int, waiting: dict[int, tuple[int, Request]]
+) -> dict[str, Completion]:
+    """Take the answers that are ready, and record them; those with label probabilities by request hash."""
+    given: dict[str, Completion] = {}
+    for ticket, answer in engine.poll():
+        commit_id, request = waiting.pop(ticket)
         if isinstance(answer, Completion) and answer.label_logprobs is not None:
-            found[commit.id] = answer.label_logprobs
+            given[answer.request_hash] = answer
             with transaction(conn):
-                calls.write(conn, [Call(commit.id, STAGE, request, answer, model_id, engine.info.n_ctx)])
-    return len(ready)
+                calls.write(conn, [Call(commit_id, STAGE, request, answer, model_id, engine.info.n_ctx)])
+    return given
 
 
 def made(

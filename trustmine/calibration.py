@@ -35,6 +35,23 @@ class Calibration:
     n_rows: int
 
 
+def mean(asked: Mapping[str, float], opposite: Mapping[str, float] | None) -> dict[str, float]:
+    """Label log-probabilities from those of a question and of its opposite; they sum to 1.
+
+    The mean of the logarithms, yes of the one with no of the other, so score
+    is the mean of the first score and the negated second. What a text draws
+    to yes or no whatever is asked cancels out: of SmolLM2-135M that is most of
+    what it answers (docs/RESULTS.md). Without an opposite: as asked.
+    """
+    if opposite is None:
+        return dict(asked)
+    across = {YES: NO, NO: YES, CANNOT_DECIDE: CANNOT_DECIDE}
+    means = {label: (max(asked[label], _LEAST) + max(opposite[other], _LEAST)) / 2 for label, other in across.items()}
+    highest = max(means.values())
+    total = highest + math.log(math.fsum(math.exp(value - highest) for value in means.values()))
+    return {label: value - total for label, value in means.items()}
+
+
 def score(logprobs: Mapping[str, float]) -> float:
     """log p(yes) - log p(no)."""
     return max(logprobs[YES], _LEAST) - max(logprobs[NO], _LEAST)

@@ -7,10 +7,13 @@ answer are made here too, since they say what a candidate does.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trustmine import cparse, masking, neutral, samples, text
+from trustmine import cparse, masking, neutral, samples, text, wording
 from trustmine.lines import split_lines
 from trustmine.records import Candidate
 from trustmine.samples import Sample
+
+# Changed places of a fix that an answer lists; more are no help to a reader.
+MAX_TOLD = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ def of(sample: Sample, proposed: Sequence[Candidate]) -> Iterator[Judged]:
     seen: set[str] = set()
     unrelated = neutral.change(sample)
     for made in (
-        _removes(sample, "post-image", function.post_text),
+        _fixed(sample, "post-image", function.post_text),
         _keeps(sample, "pre-image", function.pre_text, "The candidate is the function as it was."),
         *(() if unrelated is None else _with_change(sample, unrelated)),
         *(judged for one in proposed if (judged := _by_model(sample, one)) is not None),
@@ -49,11 +52,11 @@ def _with_change(sample: Sample, unrelated: neutral.Change) -> Iterator[Judged]:
         f"The candidate {unrelated.what} and changes nothing that runs.",
     )
     if unrelated.post_text is not None:
-        yield _removes(
+        yield _fixed(
             sample,
             f"post-image, {kind}",
             unrelated.post_text,
-            n_before=int(kind == "comment"),
+            comment_line=sample.merged.post_first_line if kind == "comment" else None,
             more=f" That it also {unrelated.what} changes nothing that runs.",
         )
 
@@ -75,26 +78,59 @@ def _by_model(sample: Sample, proposed: Candidate) -> Judged | None:
     return None
 
 
-def _removes(
-    sample: Sample,
-    kind: str,
-    candidate: str,
-    *,
-    code: str | None = None,
-    n_before: int = 0,
-    more: str = "",
-    meta: Mapping[str, object] | None = None,
-) -> Judged:
-    """`code`: what stands in the gap, if not the fix's own; `n_before`: lines added before it."""
+def _fixed(sample: Sample, kind: str, candidate: str, *, comment_line: int | None = None, more: str = "") -> Judged:
+    """A candidate with all that the fix changes; `comment_line`: a line added to it, which moves those below."""
+    done = _doings(sample, comment_line)
+    return Judged(kind, candidate, True, f"Yes. The candidate {done}. With that the weakness is gone.{more}")
+
+
+def _doings(sample: Sample, comment_line: int | None) -> str:
+    """What the fix does to the lines of the function: `has its lines 9-11 in place of line 9 and drops line 20`."""
+
+    def moved(line: int) -> int:
+        return line + (comment_line is not None and line >= comment_line)
+
+    edits = _edits(sample.function.deleted_lines, sample.function.added_lines)
+    if len(edits) > MAX_TOLD:
+        lines = [line for old, _ in edits for line in old] or [old.start for old, _ in edits]
+        return f"changes {len(edits)} places of the function between its lines {lines[0]} and {lines[-1]}"
+    told = []
+    for old, new in edits:
+        before = samples.span(old.start, old.stop - 1)
+        after = samples.span(moved(new.start), moved(new.stop - 1))
+        both = f"has its {after} in place of {before}"
+        told.append(both if old and new else f"drops {before}" if old else f"adds its {after}")
+    return wording.listed(told)
+
+
+def _edits(deleted: Sequence[int], added: Sequence[int]) -> list[tuple[range, range]]:
+    """Lines of the function before, and those of the fixed one that stand in their place; either may be empty."""
+    gone, new = set(deleted), set(added)
+    found = []
+    i = j = 1
+    while i <= max(gone, default=0) or j <= max(new, default=0):
+        first, start = i, j
+        while i in gone:
+            i += 1
+        while j in new:
+            j += 1
+        if i > first or j > start:
+            found.append((range(first, i), range(start, j)))
+        else:
+            i, j = i + 1, j + 1
+    return found
+
+
+def _removes(sample: Sample, kind: str, candidate: str, *, code: str, meta: Mapping[str, object]) -> Judged:
+    """A candidate with `code` in the gap."""
     old = samples.span(sample.mask.first_line, sample.mask.last_line)
-    n_lines = len(split_lines(sample.merged.fixed if code is None else code))
+    n_lines = len(split_lines(code))
     if n_lines:
-        first = sample.merged.post_first_line + n_before
-        new = samples.span(first, first + n_lines - 1)
-        how = f"In place of {old} the candidate has its {new}, and the weakness is gone."
+        first = sample.merged.post_first_line
+        how = f"has its {samples.span(first, first + n_lines - 1)} in place of {old}"
     else:
-        how = f"The candidate drops {old}, and the weakness with it."
-    return Judged(kind, candidate, True, f"Yes. {how}{more}", meta or {})
+        how = f"drops {old}"
+    return Judged(kind, candidate, True, f"Yes. The candidate {how}. With that the weakness is gone.", meta)
 
 
 def _keeps(sample: Sample, kind: str, candidate: str, why: str, *, meta: Mapping[str, object] | None = None) -> Judged:

@@ -250,7 +250,7 @@ class Settings:
     n_threads: int = _setting(0, "CPU threads of the model; 0: one per core", low=0)
     n_sequences: int = _setting(0, "sequences the model works on side by side; 0: what suits the device", low=0)
     n_batch: int = _setting(0, "tokens handed to llama.cpp at once; 0: what suits the device", low=0)
-    n_ubatch: int = _setting(0, "of these, in one pass over the layers; 0: llama.cpp's default", low=0)
+    n_ubatch: int = _setting(0, "of these, in one pass over the layers; 0: what suits the device", low=0)
     kv_layout: str = _setting(
         "auto",
         "memory of sequences: shared (unified) or each its own (separate); auto: what suits the device",

@@ -1,18 +1,22 @@
 """Checks what a run needs, without changing anything."""
 
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from trustmine import __version__, resources
 from trustmine.config import Settings
-from trustmine.errors import TrustmineError
+from trustmine.errors import ModelError, TrustmineError
+from trustmine.records import Message, Request
 
 MIN_SQLITE = (3, 37, 0)  # STRICT tables, https://www.sqlite.org/stricttables.html
 MIN_FREE_BYTES = 2 << 30
@@ -93,7 +97,7 @@ def _models(settings: Settings) -> list[Check]:
     """The endpoint, or the model file and what runs it."""
     if settings.endpoint is not None:
         return [_attempt("endpoint", lambda: _endpoint(settings), "Check --endpoint, and whether the server runs")]
-    return [_attempt("model", lambda: _model(settings), "Give a GGUF file with --model"), _gpu(settings)]
+    return [_attempt("model", lambda: _model(settings), "Give a GGUF file with --model"), _processor(), _gpu(settings)]
 
 
 def _endpoint(settings: Settings) -> str:
@@ -108,18 +112,71 @@ def _endpoint(settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    """Loads the model and has it read one token."""
+    """In a process of its own: a llama.cpp that was built for another processor ends it without a word."""
+    return _apart(_try_model, settings)
+
+
+def _try_model(settings: Settings) -> str:
+    """Loads the model and has it answer."""
     from trustmine.llm import load
 
     engine = load.open_engine(settings)
     try:
+        question = Message(
+            "user", "Does this C function return a number? Answer yes or no.\nint one(void) { return 1; }"
+        )
+        engine.submit(0, Request("doctor", "doctor", "", (question,), max_tokens=1, labels=("yes", "no")))
+        while not engine.poll():
+            pass
         info = engine.info
         return (
             f"{info.name} ({info.architecture}, {info.n_params / 1e6:,.0f}M parameters, "
-            f"{info.size_bytes / 1e6:,.0f} MB, context {info.n_ctx:,}), loadable: {info.path}"
+            f"{info.size_bytes / 1e6:,.0f} MB, context {info.n_ctx:,}), answers: {info.path}"
         )
     finally:
         engine.close()
+
+
+def _apart(look: Callable[[Settings], str], settings: Settings) -> str:
+    """What `look` finds, run by a child process. Raises what it raises, and ModelError if it ends the process."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_tell, args=(look, settings, theirs))
+    process.start()
+    theirs.close()
+    try:
+        found: str | TrustmineError = ours.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
+        hint = "Build it on this machine: pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        raise ModelError("llama.cpp crashed", how or f"signal {-code}", hint) from None
+    finally:
+        ours.close()
+    process.join()
+    if isinstance(found, TrustmineError):
+        raise found
+    return found
+
+
+def _tell(look: Callable[[Settings], str], settings: Settings, pipe: Connection) -> None:
+    try:
+        found: str | TrustmineError = look(settings)
+    except TrustmineError as error:
+        found = error
+    except Exception as error:  # of any library, so it may not bear the way through the pipe
+        found = ModelError(type(error).__name__, str(error))
+    pipe.send(found)
+
+
+def _processor() -> Check:
+    from trustmine.llm import gguf
+
+    if gguf.leaves_amx_out():
+        found = "this build of llama.cpp has code for AMX that some compilers break; it is left out"
+        return Check("processor", True, found, "For prompts read twice as fast build it with make: see the README")
+    return Check("processor", True, gguf.processor_features())
 
 
 def _gpu(settings: Settings) -> Check:

@@ -270,6 +270,14 @@ class GitRepo:
         entries = self._entries(_tree_of(self._read("commit", sha)))
         return {name: oid for name, (oid, _) in entries.items() if oid is not None}
 
+    def find_file(self, sha: str, path: bytes) -> str | None:
+        """Blob oid of the regular file at this path in a commit's tree; None if there is none. Raises MissingObject."""
+        *folders, name = path.split(b"/")
+        tree: str | None = _tree_of(self._read("commit", sha))
+        for folder in folders:
+            tree = self._entries(tree).get(folder, _NOTHING)[1]
+        return self._entries(tree).get(name, _NOTHING)[0]
+
     def _entries(self, oid: str | None) -> dict[bytes, tuple[str | None, str | None]]:
         """Name -> oid of a regular file, or oid of a tree; links and submodules are left out."""
         found: dict[bytes, tuple[str | None, str | None]] = {}

@@ -104,6 +104,50 @@ def post_region(
     return LineRange(first, last)
 
 
+def with_insertions(region: LineRange, code: Sequence[bool], deleted: Sequence[int], added: Sequence[int]) -> LineRange:
+    """The region of the fixed text with code that is inserted before or after it, comments and blank lines between.
+
+    `code` says of each line of the fixed text whether it holds code. Lines
+    that replace others are no insertion. Raises nothing: numbers that do not
+    fit the text find nothing.
+    """
+    inserted = _inserted(len(code), deleted, added)
+    first, last = region.first_line, region.last_line
+    above = next((n for n in range(first - 1, 0, -1) if code[n - 1]), 0)
+    if above in inserted:
+        first = next(n for n in range(above, -1, -1) if n - 1 not in inserted)
+    below = next((n for n in range(last + 1, len(code) + 1) if code[n - 1]), 0)
+    if below in inserted:
+        last = next(n for n in range(below, len(code) + 1) if n + 1 not in inserted)
+    return LineRange(first, last)
+
+
+def _inserted(n_lines: int, deleted: Sequence[int], added: Sequence[int]) -> set[int]:
+    """Lines of the fixed text that stand where nothing was taken away."""
+    gone, new = set(deleted), set(added)
+    found: set[int] = set()
+    run: list[int] = []
+    at = 1  # line of the text before that comes next
+    for number in range(1, n_lines + 2):
+        if number in new:
+            run.append(number)
+            continue
+        is_replaced = at in gone
+        while at in gone:
+            at += 1
+        if not is_replaced:
+            found.update(run)
+        run, at = [], at + 1
+    return found
+
+
+def without_blank_borders(text: str, region: LineRange) -> LineRange:
+    """The region without blank lines at its beginning and end; as it is if all of it is blank."""
+    lines = split_lines(text)
+    filled = [n for n in range(region.first_line, region.last_line + 1) if lines[n - 1].strip()]
+    return LineRange(filled[0], filled[-1]) if filled else region
+
+
 def indentation_of(text: str, line: int) -> str:
     """The white space at the beginning of a line."""
     content = split_lines(text)[line - 1]

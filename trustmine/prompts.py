@@ -1,7 +1,7 @@
 """Prompts are files: load, fill and hash prompts/NAME.md.
 
 A prompt file is TOML front matter between two `+++` lines (task, description,
-max_tokens, optional labels), then one section per chat turn: `# system`,
+max_tokens, optional labels and questions), then one section per chat turn: `# system`,
 `# user`, `# assistant`. A file that begins with `# assistant` continues a
 conversation: its turns are added to the messages given as `after`, which
 stay as they are, so that an engine finds them in its cache.
@@ -12,6 +12,9 @@ Slots are filled in one pass, so slot syntax inside inserted text stays text:
     {{fenced name c}}  the text in a Markdown code fence that nothing in it can
                        close, with an optional info string; alone on its line
 
+`questions` are texts for the slot {{question}}, which is filled with the first
+one unless another is given: one prompt that can be asked in several ways.
+
 A file, slot or value that is not as it should be is a PromptError. What
 inserted text may do to the model's control tokens is up to the engine.
 """
@@ -21,7 +24,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trustmine import resources
@@ -61,6 +64,7 @@ class Prompt:
     max_tokens: int
     labels: tuple[str, ...]
     turns: tuple[Message, ...]  # with their slots unfilled
+    questions: tuple[str, ...] = ()  # what the slot `question` may be filled with
 
     @property
     def slots(self) -> frozenset[str]:
@@ -78,15 +82,18 @@ class Prompt:
         temperature: float = 0.0,
         repeat_penalty: float = 1.0,
         seed: int = 0,
+        question: str | None = None,
         **slots: str,
     ) -> Request:
         """A Request with every slot filled.
 
-        Labels and max_tokens are the file's unless given; with a grammar there
-        are no labels. `after` is the conversation so far, for files that begin
-        with `# assistant`. Raises PromptError for a slot without a value or a
-        value without a slot.
+        Labels and max_tokens are the file's unless given, the question is its
+        first; with a grammar there are no labels. `after` is the conversation
+        so far, for files that begin with `# assistant`. Raises PromptError for
+        a slot without a value or a value without a slot.
         """
+        if question is not None or self.questions:
+            slots["question"] = self.questions[0] if question is None else question
         missing, unused = self.slots - slots.keys(), slots.keys() - self.slots
         if missing:
             raise PromptError(f"Prompt {self.name} has a slot nobody fills", ", ".join(sorted(missing)), _HINT)
@@ -154,7 +161,7 @@ def parse(name: str, content: bytes, where: str) -> Prompt:
         front = tomllib.loads(parts[1])
     except tomllib.TOMLDecodeError as error:
         raise malformed(f"front matter is not TOML ({error})") from error
-    unknown = front.keys() - {"task", "description", "max_tokens", "labels"}
+    unknown = front.keys() - {"task", "description", "max_tokens", "labels", "questions"}
     if unknown:
         raise malformed(f"unknown key {sorted(unknown)[0]}")
     for key in ("task", "description"):
@@ -163,11 +170,14 @@ def parse(name: str, content: bytes, where: str) -> Prompt:
     max_tokens = front.get("max_tokens")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
         raise malformed("max_tokens must be a whole number of at least 1")
-    labels = front.get("labels", [])
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-        raise malformed("labels must be a list of strings")
-    if len(set(labels)) != len(labels):
-        raise malformed("labels must differ")
+    lists = {}
+    for key in ("labels", "questions"):
+        texts = front.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+            raise malformed(f"{key} must be a list of strings")
+        if len(set(texts)) != len(texts):
+            raise malformed(f"{key} must differ")
+        lists[key] = tuple(texts)
     try:
         turns = _turns(parts[2])
         for turn in turns:
@@ -175,7 +185,10 @@ def parse(name: str, content: bytes, where: str) -> Prompt:
     except ValueError as error:
         raise malformed(str(error)) from error
     digest = hashlib.sha256(content).hexdigest()
-    return Prompt(name, digest, front["task"], front["description"], max_tokens, tuple(labels), turns)
+    prompt = Prompt(name, digest, front["task"], front["description"], max_tokens, lists["labels"], turns)
+    if bool(lists["questions"]) != ("question" in prompt.slots):
+        raise malformed("questions and the slot {{question}} go together")
+    return replace(prompt, questions=lists["questions"])
 
 
 def _turns(body: str) -> tuple[Message, ...]:

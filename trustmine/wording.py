@@ -52,12 +52,14 @@ ABOUT_ELEMENT: Mapping[str, str] = {
     "function relies on more than that.",
     "macro": "State what `{name}` expands to, and whether its use in this function is safe for every value that can "
     "reach it.",
+    "constant": "State the value of `{name}`, and whether what this function does with it is right for that value.",
     "type": "State how `{name}` is laid out, with its size and its members or values, and whether this function keeps "
     "within that.",
 }
 WHAT_IS_NEEDED: Mapping[str, str] = {
     "function": "what it checks itself, what it can return and what it expects of its caller",
     "macro": "what it expands to and for which values that is safe",
+    "constant": "its value, which may differ between builds",
     "type": "how large it is and which members or values it has",
 }
 ELEMENT_KINDS: Mapping[str, str] = {

@@ -109,9 +109,11 @@ def test_every_table_and_column_is_explained_in_the_schema() -> None:
             assert lines[number - 1].startswith("-- "), f"no comment above: {line}"
 
 
-def test_a_database_of_version_1_becomes_like_a_fresh_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, schema_version()))
+def test_a_database_of_an_earlier_version_becomes_like_a_fresh_one(tmp_path: Path, version: int) -> None:
     old = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
-    old.executescript((Path(__file__).parent / "schemas" / "v1.sql").read_text(encoding="utf-8"))
+    old.executescript((Path(__file__).parent / "schemas" / f"v{version}.sql").read_text(encoding="utf-8"))
+    assert old.execute("PRAGMA user_version").fetchone()[0] == version
     old.close()
     upgraded = connect(tmp_path / "old.db")
     fresh = connect(tmp_path / "fresh.db", create=True)

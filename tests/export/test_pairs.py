@@ -172,6 +172,41 @@ def test_detection_labels_the_function_before_1_and_after_0(fixes: sqlite3.Conne
     assert {row["cwe_source"] for row in rows} == {"label", ""}
 
 
+def _benign(conn: sqlite3.Connection, commit_id: int, line: int, code: str) -> None:
+    conn.execute(
+        """INSERT INTO benign_functions VALUES
+           (1, 'lib/b.c', ?, 9, 'calm', ?, ?, ?, 0, 900, 70, 0, 9, 'utf-8', ?, 'train', 1, 'ISC')""",
+        (line, "0" * 40, "1" * 40, commit_id, code),
+    )
+
+
+def test_detection_has_long_lived_functions_as_negatives(fixes: sqlite3.Connection, tmp_path: Path) -> None:
+    _benign(fixes, 11, 1, "int calm(void)\n{\n  return 4;\n}\n")  # its commit is no fix
+    _benign(fixes, 3, 20, AFTER.replace("copy", "copy_4").replace("  ", "    "))  # stands in a pair
+    made = export(fixes, tmp_path / "out", "detection")
+    rows = [row for rows in _rows(tmp_path / "out").values() for row in rows]
+    (calm,) = (row for row in rows if row["label_source"] == "lifespan")
+    assert len(rows) == len({row["idx"] for row in rows}) == len({row["hash"] for row in rows}) == 21
+    assert (calm["target"], calm["cwe"], calm["cve"], calm["licence"]) == (0, [], "", "ISC")
+    assert (calm["file_name"], calm["n_commits"], calm["n_changes"]) == ("lib/b.c", 900, 70)
+    assert {row["n_commits"] for row in rows if row is not calm} == {0}
+    assert sum(counts.get("benign", 0) for counts in made.counts.values()) == 1
+    assert "in which no vulnerability is known" in (tmp_path / "out" / "README.md").read_text()
+    assert "lifespan" not in {row.get("label_source") for rows in _sven(fixes, tmp_path).values() for row in rows}
+
+
+def _sven(conn: sqlite3.Connection, tmp_path: Path) -> dict[str, list[dict[str, Any]]]:
+    export(conn, tmp_path / "sven", "sven")
+    return _rows(tmp_path / "sven")
+
+
+def test_all_weaknesses_that_a_label_names_are_exported(fixes: sqlite3.Connection, tmp_path: Path) -> None:
+    fixes.execute("UPDATE labels SET other_cwes = 'CWE-20 CWE-787 CWE-125' WHERE commit_id = 2")
+    export(fixes, tmp_path / "out", "detection")
+    rows = [row for rows in _rows(tmp_path / "out").values() for row in rows]
+    assert [row["cwe"] for row in rows if "copy_2(" in row["func"]] == 2 * [["CWE-787", "CWE-20", "CWE-125"]]
+
+
 def test_no_function_stands_twice_in_detection(fixes: sqlite3.Connection, tmp_path: Path) -> None:
     fixes.execute(
         """UPDATE functions SET post_text = replace((SELECT post_text FROM functions WHERE commit_id = 2), 'check(',

@@ -121,7 +121,7 @@ def test_a_benign_function_is_on_one_side_too_and_none_that_was_fixed(tmp_path: 
     for number, (id, code) in enumerate(lived.items()):
         conn.execute(
             """INSERT INTO benign_functions VALUES
-               (1, 'a.c', ?, 9, 'f', ?, ?, ?, 0, 9, 0, 0, 9, 'utf-8', ?, 'train', 0)""",
+               (1, 'a.c', ?, 9, 'f', ?, ?, ?, 0, 9, 0, 0, 9, 'utf-8', ?, 'train', 0, 'unknown')""",
             (number, "0" * 40, "1" * 40, id, code),
         )
     plan = of_instructions(conn, "date")

@@ -11,7 +11,7 @@ from llm_helpers import question
 from trustmine.answers import line_ranges_grammar
 from trustmine.llm.base import ContextOverflow
 from trustmine.llm.kvcache import n_common
-from trustmine.llm.labels import log_softmax
+from trustmine.llm.labels import log_softmax, spelled, together
 from trustmine.llm.local import LocalEngine, choose_layout
 from trustmine.records import Completion, Message, Request
 from trustmine.resources import built_in_model
@@ -22,7 +22,7 @@ LABELS = ("yes", "no", "cannot decide")
 
 @pytest.fixture(scope="module")
 def batched() -> Iterator[LocalEngine]:
-    opened = LocalEngine.open(built_in_model(), n_ctx=1024, n_threads=2, n_sequences=6, known_sha256="0")
+    opened = LocalEngine.open(built_in_model(), n_ctx=1024, n_threads=1, n_sequences=6, known_sha256="0")
     yield opened
     opened.close()
 
@@ -30,7 +30,7 @@ def batched() -> Iterator[LocalEngine]:
 @pytest.fixture(scope="module")
 def unified() -> Iterator[LocalEngine]:
     opened = LocalEngine.open(
-        built_in_model(), n_ctx=1024, n_threads=2, n_sequences=6, kv_layout="unified", known_sha256="0"
+        built_in_model(), n_ctx=1024, n_threads=1, n_sequences=6, kv_layout="unified", known_sha256="0"
     )
     yield opened
     opened.close()
@@ -44,7 +44,7 @@ def either(request: pytest.FixtureRequest) -> LocalEngine:
 
 @pytest.fixture(scope="module")
 def single() -> Iterator[LocalEngine]:
-    opened = LocalEngine.open(built_in_model(), n_ctx=1024, n_threads=2, n_sequences=1, known_sha256="0")
+    opened = LocalEngine.open(built_in_model(), n_ctx=1024, n_threads=1, n_sequences=1, known_sha256="0")
     yield opened
     opened.close()
 
@@ -97,23 +97,35 @@ def test_many_at_once_answer_as_one_at_a_time_does(batched: LocalEngine, single:
 def test_label_probabilities_equal_an_evaluation_of_the_whole_prompt_alone(batched: LocalEngine) -> None:
     requests = [judged(n) for n in range(20, 23)]
     whole = llama_cpp.Llama(
-        str(built_in_model()), n_ctx=1024, logits_all=True, verbose=False, n_threads=2, n_threads_batch=2
+        str(built_in_model()), n_ctx=1024, logits_all=True, verbose=False, n_threads=1, n_threads_batch=1
     )
     for request, answer in zip(requests, answers(batched, requests), strict=True):
         model = batched._model
         prompt = model.tokenise_chat(request)
         logprobs = {}
-        for label in LABELS:
-            tokens = model.tokenise_text(label)
+        means = spelled(LABELS)
+        for text in means:
+            tokens = model.tokenise_text(text)
             whole.reset()
             whole.eval([*prompt, *tokens])
             rows = [log_softmax(whole.scores[len(prompt) - 1 + n]) for n in range(len(tokens))]
-            logprobs[label] = sum(float(row[token]) for row, token in zip(rows, tokens, strict=True))
+            logprobs[text] = sum(float(row[token]) for row, token in zip(rows, tokens, strict=True))
+        logprobs = together(logprobs, means)
         total = math.log(sum(map(math.exp, logprobs.values())))
         assert answer.label_logprobs is not None
         for label in LABELS:
             assert math.exp(answer.label_logprobs[label]) == pytest.approx(math.exp(logprobs[label] - total), abs=1e-3)
     whole.close()
+
+
+def test_threads_share_the_work_and_change_no_answer(batched: LocalEngine) -> None:
+    several = LocalEngine.open(built_in_model(), n_ctx=1024, n_threads=2, n_sequences=6, known_sha256="0")
+    requests = [judged(30), ranges(30)]
+    ours, alone = answers(several, requests), answers(batched, requests)
+    several.close()
+    assert [answer.text for answer in ours] == [answer.text for answer in alone]
+    for one, other in zip(ours, alone, strict=True):
+        assert one.label_logprobs == (other.label_logprobs and pytest.approx(dict(other.label_logprobs), abs=1e-3))
 
 
 def test_a_shared_beginning_is_evaluated_once(either: LocalEngine) -> None:
@@ -165,7 +177,7 @@ def test_poll_comes_back_in_time_and_goes_on_later(batched: LocalEngine) -> None
 
 def test_a_full_unified_cache_makes_requests_wait_and_loses_none() -> None:
     small = LocalEngine.open(
-        built_in_model(), n_ctx=1024, n_threads=2, n_sequences=4, kv_layout="unified", known_sha256="0"
+        built_in_model(), n_ctx=1024, n_threads=1, n_sequences=4, kv_layout="unified", known_sha256="0"
     )
     # Room for three of these four at most: they take turns.
     small._cache.layout = replace(small.layout, n_cells=1100)

@@ -44,6 +44,7 @@ from trustmine.stages import STAGES
 from trustmine.stages.base import Asking, Context
 
 Git = Callable[..., str]
+_, OPPOSITE = Prompts().get("s0_3_classify").questions
 ANSWERS = {
     "rationale": "A length from the record is used unchecked.",
     "mask": "9-9",
@@ -63,8 +64,10 @@ ANSWERS = {
 
 def good_model(request: Request) -> Completion:
     if request.labels:
-        logprobs = {"yes": math.log(0.8), "no": math.log(0.15), "cannot decide": math.log(0.05)}
-        return dataclasses.replace(completion("yes", "label"), label_logprobs=logprobs)
+        is_opposite = request.messages[-1].content.endswith(OPPOSITE)
+        yes, no = (0.15, 0.8) if is_opposite else (0.8, 0.15)
+        logprobs = {"yes": math.log(yes), "no": math.log(no), "cannot decide": math.log(0.05)}
+        return dataclasses.replace(completion("no" if is_opposite else "yes", "label"), label_logprobs=logprobs)
     return completion(ANSWERS[request.task])
 
 
@@ -181,6 +184,7 @@ LISTED = (samples.numbered(helpers.PRE_FUNCTION), helpers.READ_U16)
 # Tasks that show the same evidence: a later one, an earlier one, what both must have in common, and which share of the
 # earlier prompt that is at least: all where a conversation goes on, else all but the question.
 SHARED = [
+    ("judge", "judge", PATCHED, 0.9),
     ("rationale", "judge", PATCHED, 1.0),
     ("mask", "judge", PATCHED, 1.0),
     ("choose_definition", "list_elements", (helpers.REMOVED, helpers.FIXED), 0.8),
@@ -220,6 +224,7 @@ def test_tasks_that_show_the_same_evidence_begin_with_the_same_tokens(
     assert [request.task for request in asked] == [
         *(
             "judge",
+            "judge",
             "rationale",
             "mask",
             "list_elements",
@@ -232,7 +237,8 @@ def test_tasks_that_show_the_same_evidence_begin_with_the_same_tokens(
     ]
     model = engine()._model
     for later, earlier, evidence, share in SHARED:
-        first = next(request for request in asked if request.task == earlier)
+        of_task = [request for request in asked if request.task == earlier]
+        first = of_task[0] if later == earlier else of_task[-1]
         second = next(request for request in reversed(asked) if request.task == later)
         ids, others = model.tokenise_chat(first), model.tokenise_chat(second)
         n_shared = sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], zip(ids, others, strict=False)))

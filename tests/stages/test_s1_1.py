@@ -282,6 +282,9 @@ THIS SOFTWARE.
 }
 
 
+NAMES_FILE = "# Tool\n\n## Copying\n\nFree. Please read `./doc/words.txt`.\n\nSee also https://example.org/doc/a.\n"
+
+
 @pytest.mark.parametrize(
     ("head", "files", "expected"),
     [
@@ -295,12 +298,21 @@ THIS SOFTWARE.
         ("", {"LICENSE": "Zlib", "COPYING": "Zlib"}, ("Zlib", "repository", "COPYING")),
         ("", {"LICENSE": "Zlib", "COPYING": "ISC"}, ("unknown", "repository", "COPYING")),
         ("", {"LICENSE": "do what you like"}, ("unknown", "repository", "LICENSE")),
+        ("", {"README.md": "# Tool\n\nAbout it.\n\n" * 30 + "ISC"}, ("ISC", "repository", "README.md")),
+        ("", {"README.md": NAMES_FILE, "doc/words.txt": "Zlib"}, ("Zlib", "repository", "doc/words.txt")),
+        ("", {"README.md": NAMES_FILE, "doc/words.txt": "nothing"}, ("unknown", None, None)),
+        ("", {"README.md": "See doc/words.txt.\n\nMIT licence", "doc/words.txt": "Zlib"}, ("unknown", None, None)),
+        ("", {"README.md": "ISC", "README.txt": "Zlib"}, ("unknown", None, None)),
+        ("", {"LICENSE": "ISC", "README.md": "Zlib"}, ("ISC", "repository", "LICENSE")),
     ],
 )
 def test_the_licence_is_what_the_file_or_the_repository_says(
     tmp_path: Path, head: str, files: dict[str, str], expected: tuple[str, str, str]
 ) -> None:
     for name, content in files.items():
-        (tmp_path / name).write_text(LICENCES.get(content, content))
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        for spdx, words in LICENCES.items():
+            content = content.replace(spdx, words) if content.endswith(spdx) else content
+        (tmp_path / name).write_text(content)
     outcome = run(tmp_path, head + FUNCTION, head + FUNCTION.replace("n = 4", "n = 8"))
     assert outcome.facts[2] == Licence(*expected)

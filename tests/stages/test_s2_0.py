@@ -107,3 +107,19 @@ def test_an_empty_region_moves_out_of_a_comment() -> None:
     merged = run(pair, (7, 7)).facts[0]
     assert (merged.fixed, merged.post_first_line, merged.post_last_line) == ("", 7, 6)
     assert "  four */\n    <MASK_1>\n" in merged.masked_post
+
+
+def test_code_inserted_before_a_comment_above_the_mask_is_in_the_gap() -> None:
+    pre = PRE.replace("    copy(p->data, n);\n", "\n  /* all of it */\n  copy(p->data, n);\n")
+    post = pre.replace("  first(n);\n", "  first(n);\n  if(check(n))\n    return 0;\n")
+    pair = a_pair(pre, post, deleted_lines=(), added_lines=(5, 6), fix_lines=(7,))
+    merged = run(pair, (7, 7)).facts[0]
+    assert merged.fixed == "  if(check(n))\n    return 0;\n\n  /* all of it */\n  copy(p->data, n);\n"
+    assert masking.unmask(merged.masked_post, [merged.fixed]) == post
+
+
+def test_an_inserted_blank_line_stays_outside_of_the_gap() -> None:
+    post = PRE.replace("    copy(p->data, n);\n", "\n    copy(p->room, n);\n\n")
+    merged = run(a_pair(post=post, added_lines=(5, 6, 7)), (5, 5)).facts[0]
+    assert merged.fixed == "    copy(p->room, n);\n"
+    assert masking.unmask(merged.masked_post, [merged.fixed]) == post

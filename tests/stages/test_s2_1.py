@@ -135,8 +135,9 @@ def test_what_is_nowhere_is_said_to_be_missing(run: Run) -> None:
     assert elements["memcpy"].kind == "macro"  # the use proves neither function nor macro: the model decides
 
 
+BOTH = '#include "../a/one.h"\n#include "../b/two.h"\n'
 TWO = {
-    "src/record.h": helpers.HEADER.replace("#define HEADER_SIZE 4\n", ""),
+    HEADER_PATH: helpers.HEADER.replace("#define HEADER_SIZE 4\n", "") + BOTH,
     "a/one.h": "#define HEADER_SIZE 8\n",
     "b/two.h": "#define HEADER_SIZE 16\n",
 }
@@ -164,7 +165,11 @@ def test_the_parsers_nearest_stands_where_the_answer_is_no_candidate(run: Run, a
 
 
 def test_nobody_is_asked_about_names_that_are_left_out_anyway(run: Run) -> None:
-    files = {"a/one.h": "#define memcpy(a, b, c) copy(a, b, c)\n", "b/two.h": "#define memcpy(a, b, c) (a)\n"}
+    files = {
+        HEADER_PATH: helpers.HEADER + BOTH,
+        "a/one.h": "#define memcpy(a, b, c) copy(a, b, c)\n",
+        "b/two.h": "#define memcpy(a, b, c) (a)\n",
+    }
     elements, _, requests = run(listed(), files=files)
     assert (elements["memcpy"].n_candidates, elements["memcpy"].chosen_by) == (2, "parser")
     assert len(requests) == 1
@@ -178,9 +183,8 @@ def test_no_row_asks_about_more_names_than_the_bound(run: Run) -> None:
     function = dataclasses.replace(FUNCTION, pre_text=pre)
     macros = "".join(f"#define {name}(x) x\n" for name in names)
     facts = tuple(function if fact is FUNCTION else fact for fact in FACTS)
-    elements, _, _ = run(
-        listed(), *["1"] * s2_1_elements.MAX_PICKS, facts=facts, files={"a/one.h": macros, "b/two.h": macros}
-    )
+    files = {HEADER_PATH: helpers.HEADER + BOTH, "a/one.h": macros, "b/two.h": macros}
+    elements, _, _ = run(listed(), *["1"] * s2_1_elements.MAX_PICKS, facts=facts, files=files)
     chosen = [elements[name].chosen_by for name in names]
     assert (chosen.count("model"), chosen.count("parser")) == (s2_1_elements.MAX_PICKS, 3)
 
@@ -217,3 +221,10 @@ def test_a_path_that_moved_is_looked_up_where_it_was(run: Run) -> None:
     elements, _, _ = run(listed(), facts=(function, MASK, MERGED, PRE_IMAGE))
     assert elements["HEADER_SIZE"].def_path == HEADER_PATH
     assert elements["name_len"].def_path == PATH
+
+
+def test_a_member_is_that_of_the_struct_it_is_taken_from(run: Run) -> None:
+    files = {HEADER_PATH: "struct first {\n    long name;\n};\n" + helpers.HEADER}
+    elements, _, requests = run(listed(), files=files)
+    assert len(requests) == 1, "nothing is left to choose"
+    assert elements["name"].definition == "    char name[NAME_SIZE];\n"

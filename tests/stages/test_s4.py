@@ -16,6 +16,7 @@ from trustmine.records import (
     FunctionPair,
     Identifier,
     Instruction,
+    Label,
     Reject,
     Verdict,
 )
@@ -87,7 +88,26 @@ def test_infill_says_so_where_nothing_belongs_in_the_gap() -> None:
     given = [merged if fact is MERGED else fact for fact in facts()]
     made = instructions(*given)
     assert made["infill", 1].output.startswith("Nothing belongs in place of <MASK_1>")
-    assert made["calibrate", 1].output.startswith("Yes. The candidate drops line 9, and the weakness with it.")
+
+
+@pytest.mark.parametrize(("n_lines", "is_asked"), [(40, True), (41, False)])
+def test_a_gap_that_nobody_could_fill_is_not_asked_to_be_filled(n_lines: int, is_asked: bool) -> None:
+    merged = dataclasses.replace(MERGED, fixed="    step();\n" * n_lines)
+    made = instructions(*(merged if fact is MERGED else fact for fact in facts()))
+    assert (("infill", 1) in made) == is_asked
+    assert ("refine", 1) in made
+
+
+@pytest.mark.parametrize(("quality", "cwe"), [("list", "CWE-120"), ("bisected", "CWE-787")])
+def test_a_weakness_is_called_as_a_trusted_list_calls_it(
+    quality: str, cwe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = (Label("a", "CVE-2020-1", "yes", None), Label("b", "CVE-2020-1", "yes", "CWE-120", quality))
+    monkeypatch.setattr(helpers.MemoryFacts, "labels", lambda self, commit: labels)
+    made = instructions(*facts())
+    assert made["locate_explain", 1].output.endswith(f"Weakness: {cwe}")
+    assert made["locate_explain", 1].meta["cwe"] == [cwe]
+    assert f"({cwe})" in made["refine", 1].input
 
 
 def test_refine_answers_with_the_whole_fixed_function() -> None:
@@ -100,7 +120,7 @@ def test_a_candidate_removes_the_weakness_or_has_no_effect() -> None:
     made = instructions(*facts())
     good, bad = made["calibrate", 1], made["calibrate", 2]
     assert good.output == (
-        "Yes. In place of line 9 the candidate has its lines 9-11, and the weakness is gone.\n\nConfidence: 1.0"
+        "Yes. The candidate has its lines 9-11 in place of line 9. With that the weakness is gone.\n\nConfidence: 1.0"
     )
     assert (good.meta["removes"], good.meta["confidence"]) == (True, 1.0)
     assert FUNCTION.post_text in good.input
@@ -108,6 +128,20 @@ def test_a_candidate_removes_the_weakness_or_has_no_effect() -> None:
     assert bad.meta["removes"] is False
     assert bad.input.count(FUNCTION.pre_text) == 1
     assert good.instruction == bad.instruction
+
+
+def test_a_candidate_is_described_by_all_that_the_fix_changes() -> None:
+    many = tuple(range(1, 21, 2))
+    for deleted, added, done in (
+        ((4, 9), (4, 9, 10), "has its line 4 in place of line 4 and has its lines 9-10 in place of line 9"),
+        ((), (3, 4), "adds its lines 3-4"),
+        ((9,), (), "drops line 9"),
+        ((3,), (8,), "drops line 3 and adds its line 8"),
+        (many, many, "changes 10 places of the function between its lines 1 and 19"),
+    ):
+        function = dataclasses.replace(FUNCTION, deleted_lines=deleted, added_lines=added)
+        one = instructions(*facts(function=function))["calibrate", 1]
+        assert one.output.startswith(f"Yes. The candidate {done}. With that the weakness is gone.\n")
 
 
 def candidate_of(one: Instruction) -> str:
@@ -119,7 +153,7 @@ def test_the_same_unrelated_change_is_made_to_what_is_vulnerable_and_to_what_is_
     bad, good = made["calibrate", 3], made["calibrate", 4]
     assert (bad.meta["candidate"], good.meta["candidate"]) == ("pre-image, rename", "post-image, rename")
     assert bad.output.startswith("No. The candidate renames `data` to `data_value` and changes nothing that runs.")
-    assert good.output.startswith("Yes. In place of line 9 the candidate has its lines 9-11, and the weakness is gone.")
+    assert good.output.startswith("Yes. The candidate has its lines 9-11 in place of line 9. With that the")
     for one, text in ((bad, FUNCTION.pre_text), (good, FUNCTION.post_text)):
         assert candidate_of(one) == text.replace("data", "data_value")
 
@@ -215,6 +249,7 @@ def test_a_missing_definition_is_a_reason_to_abstain() -> None:
     made = instructions(*facts(*missing("HEADER_SIZE", "macro")), sha=FEW)
     one = made["abstain", 1]
     assert "`HEADER_SIZE`" in one.instruction
+    assert one.instruction.startswith("State the value of")
     assert one.output.startswith("I cannot do that because the definition of `HEADER_SIZE` is not part of")
     assert "in lines 5 and 9" in one.output
     assert one.meta["reason"] == "definition_missing"
@@ -230,6 +265,31 @@ def test_a_definition_that_was_cut_is_withheld_whole() -> None:
     assert "struct record {" in one.input
     assert one.meta["reason"] == "definition_cut"
     assert "#define HEADER_SIZE" in instructions(*given)["locate", 1].input
+
+
+def test_a_comment_that_names_what_is_missing_is_no_use_of_it() -> None:
+    code = FUNCTION.pre_text.replace("    size_t name_len;\n", "    size_t name_len; /* after HEADER_SIZE */\n")
+    function = dataclasses.replace(FUNCTION, pre_text=code)
+    elements, items = missing("HEADER_SIZE", "macro")
+    one = instructions(*facts(elements, items, function), sha=FEW)["abstain", 1]
+    assert "in lines 5 and 9" in one.output
+
+
+def test_a_macro_that_is_called_is_asked_about_as_a_macro() -> None:
+    code = FUNCTION.pre_text.replace("HEADER_SIZE", "HEADER_SIZE(out)")
+    removed = dataclasses.replace(MASK, removed=MASK.removed.replace("HEADER_SIZE", "HEADER_SIZE(out)"))
+    function = dataclasses.replace(FUNCTION, pre_text=code)
+    elements, items = missing("HEADER_SIZE", "macro")
+    given = (removed if fact is MASK else fact for fact in facts(elements, items, function))
+    assert instructions(*given, sha=FEW)["abstain", 1].instruction.startswith("State what `HEADER_SIZE` expands to")
+
+
+def test_nobody_is_asked_how_an_enumeration_is_laid_out() -> None:
+    for kind, text in (("enum", "enum HEADER_SIZE {\n A\n};\n"), ("typedef", "typedef enum {\n A\n} HEADER_SIZE;\n")):
+        whole = helpers.element("HEADER_SIZE", kind, text)
+        cut = helpers.item("HEADER_SIZE", 3, text.index(" A"))
+        given = facts((*helpers.ELEMENTS, whole), (*helpers.ITEMS, cut))
+        assert ("abstain", 1) not in instructions(*given, sha=FEW)
 
 
 def test_abstaining_is_about_the_risky_code() -> None:
@@ -260,6 +320,12 @@ def aside(*given: Fact, commit_time_s: int = BEFORE) -> tuple[Fact, ...]:
     outcome = s4_instruct.run(row, context(*given))
     assert isinstance(outcome, Advance)
     return outcome.facts
+
+
+@pytest.mark.parametrize(("p_fix", "n"), [(0.19, 0), (0.2, 1), (0.8, 1), (0.81, 0), (None, 1)])
+def test_abstaining_does_not_come_with_a_probability_that_answers(p_fix: float | None, n: int) -> None:
+    verdict = dataclasses.replace(UNDECIDED, p_fix=p_fix)
+    assert len(aside(verdict, DIFF, FILE)) == n
 
 
 def test_an_undecided_commit_teaches_to_abstain_from_a_verdict() -> None:

@@ -85,4 +85,17 @@ _TO_2: tuple[str, ...] = (
     "PRAGMA legacy_alter_table = OFF",
 )
 
-UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2}
+_TO_3: tuple[str, ...] = (
+    "ALTER TABLE benign_functions ADD COLUMN licence TEXT NOT NULL DEFAULT 'unknown'",
+    """CREATE TABLE file_lifespans (
+           repo_id INTEGER NOT NULL REFERENCES repos (id),
+           tree_sha TEXT NOT NULL,
+           path BLOB NOT NULL,
+           oid TEXT NOT NULL,
+           rules TEXT NOT NULL,
+           functions TEXT NOT NULL CHECK (json_valid(functions)),
+           PRIMARY KEY (repo_id, tree_sha, path)
+       ) STRICT, WITHOUT ROWID""",
+)
+
+UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2, 2: _TO_3}

@@ -36,6 +36,8 @@ _ABOUT = {
     "preferences": "turned into questions with better and worse answers: to locate and mend it, to judge a change, and "
     "to decline where nothing can be known",
     "gaps": "as functions with a gap to fill: TRUST-Bench",
+    "functions": "as the one function that each of them changes, before (vulnerable) and after (not), and functions in "
+    "which no vulnerability is known because they have lived long unchanged while their files were worked on",
     "pairs": "as the one function that each of them changes, before and after",
 }
 _SIDES = {
@@ -73,7 +75,7 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
         "",
         "## Counts",
         "",
-        f"| {'CWE' if form.SOURCE in ('pairs', 'gaps') else 'task'} | {' | '.join(splits)} |",
+        f"| {'CWE' if form.SOURCE in ('pairs', 'functions', 'gaps') else 'task'} | {' | '.join(splits)} |",
         f"|---|{'---:|' * len(splits)}",
         *(f"| {kind} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
         "",
@@ -277,7 +279,7 @@ def _features(form: ModuleType) -> list[str]:
 
 def _columns(form: ModuleType) -> dict[str, str]:
     """All of them, in their order, with what they hold."""
-    return {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "gaps") else _PROVENANCE)}
+    return {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "functions", "gaps") else _PROVENANCE)}
 
 
 def _size(n_rows: int) -> str:

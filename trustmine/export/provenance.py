@@ -59,9 +59,16 @@ def provenance(
     made_by = hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()[:16]
     recipes[made_by] = steps
     by_source = {
-        "label": column(
-            """SELECT cwe FROM labels WHERE commit_id = :id AND label = 'yes' AND cwe IS NOT NULL
-               GROUP BY cwe ORDER BY min(source || char(10) || identifier), cwe"""
+        # The first of each label, then what else it names.
+        "label": _words(
+            column(
+                """SELECT cwe FROM labels WHERE commit_id = :id AND label = 'yes' AND cwe IS NOT NULL
+                   GROUP BY cwe ORDER BY min(source || char(10) || identifier), cwe"""
+            )
+            + column(
+                """SELECT other_cwes FROM labels WHERE commit_id = :id AND label = 'yes' AND other_cwes <> ''
+                   ORDER BY source, identifier"""
+            )
         ),
         "message": column("SELECT value FROM identifiers WHERE commit_id = :id AND kind = 'CWE' ORDER BY value"),
         "model": column("SELECT DISTINCT cwe FROM explanations WHERE commit_id = :id AND cwe IS NOT NULL ORDER BY 1"),
@@ -103,6 +110,11 @@ def provenance(
             )
         ),
     )
+
+
+def _words(texts: list[str]) -> list[str]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(word for text in texts for word in text.split()))
 
 
 def utc_date(seconds: int) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 
 from trustmine.cparse import comment_above
 from trustmine.export.provenance import COLUMNS, Provenance, cursor, provenance, web_address
-from trustmine.export.splits import Plan
+from trustmine.export.splits import Plan, normalised
 
 _CWE = re.compile(r"CWE-([0-9]{1,6})", re.ASCII)
 
@@ -139,13 +139,84 @@ def examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan, recipes
             continue
         if source is None or commit_id != present:
             present, source = commit_id, provenance(conn, commit_id, repo, sha, recipes)
-        origin = source if task != "benign" else _of_function(source, json.loads(meta))
+        origin = source if task != "benign" else _of_function(conn, source, commit_id, example_no)
         yield Example(commit_id, task, example_no, plan.split[commit_id], instruction, given, output, meta, origin)
 
 
-def _of_function(source: Provenance, meta: dict[str, str]) -> Provenance:
+def _of_function(conn: sqlite3.Connection, source: Provenance, commit_id: int, example_no: int) -> Provenance:
     """Where a benign function comes from: its commit is no fix, and no answer of a model is behind it."""
-    return replace(source, path=meta["path"], function=meta["function"], label_source="lifespan", requests="")
+    path, name, licence = (
+        cursor(conn)
+        .execute(
+            "SELECT path, name, licence FROM benign_functions WHERE since_commit_id = ? AND example_no = ?",
+            (commit_id, example_no),
+        )
+        .fetchone()
+    )
+    return _benign(source, path, name, licence)
+
+
+def _benign(source: Provenance, path: str, name: str, licence: str) -> Provenance:
+    return replace(source, path=path, function=name, licence=licence, label_source="lifespan", requests="")
+
+
+@dataclass(frozen=True, slots=True)
+class Benign:
+    """A function in which no vulnerability is known, in the place of a pair: see `trustmine benign`."""
+
+    commit_id: int
+    number: int  # from 0, in the order of the export
+    split: str
+    source: Provenance  # its commit is the one that made the function what it is
+    project_url: str
+    message: str
+    oid: str  # git blob of the file
+    code: str
+    n_commits: int  # how long it has been as it is
+    n_changes: int
+
+    kind = "benign"  # what it is counted under
+
+    @property
+    def n_chars(self) -> int:
+        """How long it is."""
+        return len(self.code)
+
+
+def functions(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pair | Benign]:
+    """The function pairs, then the benign functions that are in none of them; fills `recipes`."""
+    seen: set[str] = set()
+    number = 0
+    for pair in pairs(conn, plan, recipes):
+        seen |= {normalised(pair.before, pair.old_path), normalised(pair.after, pair.source.path)}
+        number = pair.number + 1
+        yield pair
+    found = cursor(conn).execute(
+        """SELECT c.id, r.name, c.sha, r.url, m.message, b.path, b.name, b.oid, b.text, b.n_commits, b.n_changes,
+                  b.licence
+           FROM repos AS r CROSS JOIN commits AS c ON c.repo_id = r.id
+           CROSS JOIN benign_functions AS b ON b.since_commit_id = c.id CROSS JOIN messages AS m ON m.commit_id = c.id
+           ORDER BY r.name, c.sha, b.example_no"""
+    )
+    for commit_id, repo, sha, url, message, path, name, oid, code, n_commits, n_changes, licence in found:
+        if commit_id not in plan.split or (body := normalised(code, path)) in seen:
+            continue
+        seen.add(body)
+        address = web_address(url)
+        source = provenance(conn, commit_id, repo, sha, recipes)
+        yield Benign(
+            commit_id=commit_id,
+            number=number,
+            split=plan.split[commit_id],
+            source=_benign(replace(source, cve="", cwe="", cwe_source="", cwe_by_model=""), path, name, licence),
+            project_url=f"https://{address}" if address else "",
+            message=message,
+            oid=oid,
+            code=code,
+            n_commits=n_commits,
+            n_changes=n_changes,
+        )
+        number += 1
 
 
 def pairs(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pair]:
@@ -155,6 +226,7 @@ def pairs(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Pa
                   f.pre_text, f.post_text, f.pre_first_line, p.content, f.deleted_lines, f.added_lines
            FROM repos AS r CROSS JOIN commits AS c ON c.repo_id = r.id
            CROSS JOIN functions AS f ON f.commit_id = c.id CROSS JOIN messages AS m ON m.commit_id = c.id
+           CROSS JOIN verdicts AS v ON v.commit_id = c.id AND v.label = 'yes'
            LEFT JOIN pre_images AS p ON p.oid = f.pre_oid ORDER BY r.name, c.sha"""
     )
     number = 0

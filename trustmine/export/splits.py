@@ -31,6 +31,7 @@ COPY = "copy_of_an_earlier_commit"  # the same patch, or the same function befor
 BOTH_WAYS = "function_labelled_both_ways"  # its fixed or benign function is what another commit fixes
 FUNCTION = "function_in_another_split"  # bench, test and val keep what they share with train, in this order
 CVE = "cve_in_another_split"
+_FIXES = "SELECT commit_id FROM functions JOIN verdicts USING (commit_id) WHERE label = 'yes'"
 REASONS = (COPY, BOTH_WAYS, FUNCTION, CVE)
 
 
@@ -66,6 +67,11 @@ class _Commit:
     cves: frozenset[str]
     benign: frozenset[str]  # hashes of functions that it made as they have stayed since
 
+    @property
+    def is_benign(self) -> bool:
+        """Whether it only made what nobody had to change since."""
+        return bool(self.benign) and self.before is None
+
     def shared(self) -> Iterable[tuple[str, str]]:
         """What may be on one side alone, with the reason to leave the commit out otherwise."""
         yield from ((FUNCTION, one) for one in (self.before, self.after, *sorted(self.benign)) if one is not None)
@@ -80,8 +86,15 @@ def of_instructions(conn: sqlite3.Connection, split_by: str | None) -> Plan:
 
 def of_pairs(conn: sqlite3.Connection, split_by: str | None) -> Plan:
     """The plan for all fixes that have a function before and after."""
-    ids = "SELECT commit_id FROM functions JOIN verdicts USING (commit_id) WHERE label = 'yes'"
-    return _plan(_commits(conn, ids), split_by)
+    return _plan(_commits(conn, _FIXES), split_by)
+
+
+def of_functions(conn: sqlite3.Connection, split_by: str | None) -> Plan:
+    """The plan for these, and for all commits that made a benign function."""
+    fixes = {commit_id for (commit_id,) in cursor(conn).execute(_FIXES)}
+    commits = _commits(conn, f"{_FIXES} UNION SELECT since_commit_id FROM benign_functions")
+    commits = [one if one.id in fixes else replace(one, before=None, after=None) for one in commits]
+    return _plan([replace(commit, benign=_benign(conn, commit.id)) for commit in commits], split_by)
 
 
 def normalised(code: str, path: str) -> str:
@@ -176,10 +189,14 @@ def _sides(commits: Sequence[_Commit], split_by: str | None) -> dict[int, str]:
     rest = [commit for commit in commits if not commit.is_bench]
     sides = {commit.id: "bench" for commit in commits if commit.is_bench}
     if split_by == "date":
-        n_train = -(-len(rest) * 8 // 10)
-        n_val = (len(rest) - n_train) // 2
-        for number, commit in enumerate(rest):
+        # What made a function that has lived long since then is old: fixes alone say where a side ends.
+        n = sum(not commit.is_benign for commit in rest)
+        n_train = -(-n * 8 // 10)
+        n_val = (n - n_train) // 2
+        number = 0
+        for commit in rest:
             sides[commit.id] = "train" if number < n_train else "val" if number < n_train + n_val else "test"
+            number += not commit.is_benign
     elif split_by == "project":
         size = Counter(commit.repo for commit in rest)
         side_of: dict[str, str] = {}

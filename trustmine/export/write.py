@@ -85,10 +85,10 @@ def export(
         _one_of("split", split, SPLITS)
     if split_by is not None:
         _one_of("way to split", split_by, SPLIT_BY)
-    of_functions = form.SOURCE in ("pairs", "gaps")
+    of_functions = form.SOURCE in ("pairs", "functions", "gaps")
     if of_functions and tasks:
         raise TrustmineError(f"The format {format} has no tasks", ", ".join(tasks), "Leave out --task")
-    if form.SOURCE == "pairs":
+    if form.SOURCE in ("pairs", "functions"):
         split_by = split_by or "date"
     if form.SOURCE == "gaps":
         if split not in (None, "bench") or split_by is not None:
@@ -97,7 +97,8 @@ def export(
     if pictures:
         plots.require()
     with _snapshot(conn):
-        plan = (splits.of_pairs if of_functions else splits.of_instructions)(conn, split_by)
+        planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
+        plan = (planned if of_functions else splits.of_instructions)(conn, split_by)
         plan = plan if split is None else plan.only(split)
         if not (plan.split and (of_functions or rows.has_examples(conn, tasks, plan))):
             what = "pairs of functions" if of_functions else "instructions"
@@ -139,8 +140,9 @@ def _snapshot(conn: sqlite3.Connection) -> Iterator[None]:
 def _records(
     conn: sqlite3.Connection, form: ModuleType, tasks: Sequence[str], plan: Plan, recipes: rows.Recipes
 ) -> Iterator[Any]:
-    if form.SOURCE in ("pairs", "gaps"):
-        return (rows.pairs if form.SOURCE == "pairs" else bench.gaps)(conn, plan, recipes)
+    of_functions = {"pairs": rows.pairs, "functions": rows.functions, "gaps": bench.gaps}
+    if form.SOURCE in of_functions:
+        return of_functions[form.SOURCE](conn, plan, recipes)
     return (preferences if form.SOURCE == "preferences" else rows.examples)(conn, tasks, plan, recipes)
 
 
@@ -219,7 +221,7 @@ class _Tally:
         length = 1 << max(record.n_chars - 1, 0).bit_length()  # the power of two that is not exceeded
         names = {
             "kind": record.kind,
-            "cwe": record.source.cwe.split(" ")[0] or "unknown",
+            "cwe": record.source.cwe.split(" ")[0] or ("benign" if record.kind == "benign" else "unknown"),
             "year": record.source.date[:4] or "unknown",
             "project": record.source.repo,
             "length": str(length),

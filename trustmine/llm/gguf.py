@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,11 @@ ENGINE = f"llama-cpp-python {llama_cpp.__version__}"
 _CHUNK_BYTES = 1 << 20
 
 _log = logging.getLogger("trustmine.llm.llama_cpp")
+# Else Python writes errors to stderr where nobody listens. What matters of them is in the errors that are raised.
+_log.addHandler(logging.NullHandler())
 _errors: list[str] | None = None  # while a model is opened: what llama.cpp said went wrong
 _GGML_WARN, _GGML_ERROR = 3, 4
+_AMX_MARK = "amx_tile_config_is_whole"
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
@@ -72,6 +76,28 @@ def file_sha256(path: Path, progress: Progress | None = None) -> str:
     return digest.hexdigest()
 
 
+def leaves_amx_out() -> bool:
+    """Whether this build of llama.cpp has code for Intel's AMX units that must not run.
+
+    Built by GCC 12 and others that code ends the process: the compiler drops half
+    of the units' configuration (ggml-org/llama.cpp, pull request 26954). Models
+    are then loaded without the CPU's extra layouts of weights, which is slower. A
+    build with native/amx_tile_config.h bears its mark and is whole.
+    """
+    if b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info():
+        return False
+    try:
+        ctypes.c_char.in_dll(llama_cpp.llama_cpp._lib, _AMX_MARK)
+    except ValueError:
+        return True
+    return False
+
+
+def processor_features() -> str:
+    """What this build of llama.cpp uses of the processor: 'AVX2, FMA, ...'."""
+    return ", ".join(re.findall(r"(\w+) = 1", llama_cpp.llama_print_system_info().decode("ascii", "replace")))
+
+
 class Model:
     """A loaded model with its vocabulary and chat template."""
 
@@ -80,6 +106,7 @@ class Model:
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
+        params.use_extra_bufts = not leaves_amx_out()
         with what_went_wrong() as said:
             self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self.pointer:

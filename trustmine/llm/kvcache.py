@@ -301,11 +301,13 @@ class KVCache:
             if n == len(slot.pending):
                 batch.logits[batch.n_tokens - 1] = True
                 finished.append((slot, batch.n_tokens - 1))
-        status = llama_cpp.llama_decode(self._pointer, batch)
+        with what_went_wrong() as said:
+            status = llama_cpp.llama_decode(self._pointer, batch)
         if status != 0:
             for slot in self.slots:
                 self._cut(slot, 0)
-            raise RuntimeError(f"llama_decode: {status} with {batch.n_tokens} tokens of {len(parts)} sequences")
+            why = f": {said[0]}" if said else ""
+            raise RuntimeError(f"llama_decode: {status} with {batch.n_tokens} tokens of {len(parts)} sequences{why}")
         for slot, part in parts:
             slot.tokens.extend(part)
             slot.pending = slot.pending[len(part) :]

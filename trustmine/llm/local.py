@@ -27,7 +27,7 @@ from trustmine.llm import hashes
 from trustmine.llm.base import ContextOverflow, ModelInfo, Progress
 from trustmine.llm.gguf import ENGINE, Model, file_sha256, n_cores, supports_gpu
 from trustmine.llm.kvcache import KVCache, Layout, Slot
-from trustmine.llm.labels import Logits, score_labels
+from trustmine.llm.labels import Logits, score_labels, spelled, together
 from trustmine.llm.sampling import Sampler
 from trustmine.records import Completion, Request
 
@@ -40,9 +40,12 @@ _BUSY_SHARE = 0.75
 _GPU_TOKENS = 2_048
 # At most this share of the machine's memory is for the cache.
 _MEMORY_SHARE = 0.25
-# Tokens handed to llama.cpp at once, and of these in one pass over the layers (llama.cpp's defaults). On CPU fewer at
-# once cost nothing, and answers being written wait less.
-_CPU_BATCH, _GPU_BATCH, _UBATCH = 512, 2_048, 512
+# Tokens handed to llama.cpp at once (GPU: llama.cpp's default). On CPU fewer cost nothing, and answers being written
+# wait less.
+_CPU_BATCH, _GPU_BATCH = 512, 2_048
+# Of these in one pass over the layers (GPU: its default). A pass attends to every cell up to its last token, also
+# to those after a token's own place: on CPU passes of half the size read a prompt of 1,400 tokens 7 % faster.
+_CPU_UBATCH, _GPU_UBATCH = 256, 512
 
 
 class LayoutOptions(TypedDict, total=False):
@@ -182,12 +185,13 @@ class LocalEngine:
 
     def submit(self, ticket: int, request: Request) -> None:
         prompt = self._model.tokenise_chat(request)
-        labels = {label: tuple(self._model.tokenise_text(label)) for label in request.labels}
+        means = spelled(request.labels)
+        labels = {text: tuple(self._model.tokenise_text(text)) for text in means}
         n_needed = max((len(tokens) for tokens in labels.values()), default=request.max_tokens)
         if len(prompt) + n_needed > self._info.n_ctx:
             self._done.append((ticket, ContextOverflow(len(prompt), n_needed, self._info.n_ctx)))
             return
-        answering = self._scored(len(prompt), labels) if labels else self._written(len(prompt), request)
+        answering = self._scored(len(prompt), labels, means) if labels else self._written(len(prompt), request)
         next(answering)  # what is wrong with a request is told here
         self._queue.append(_Waiting(ticket, request, prompt, answering, n_needed))
 
@@ -250,8 +254,8 @@ class LocalEngine:
         )
         self._done.append((waiting.ticket, completion))
 
-    def _scored(self, n_prompt: int, labels: dict[str, tuple[int, ...]]) -> _Answering:
-        """The label probabilities; no text is written."""
+    def _scored(self, n_prompt: int, labels: dict[str, tuple[int, ...]], means: dict[str, str]) -> _Answering:
+        """The label probabilities; no text is written. `labels` has every spelling, `means` the label of each."""
         scoring = score_labels(labels)
         next(scoring)
         logits = yield None
@@ -259,7 +263,7 @@ class LocalEngine:
             try:
                 path = scoring.send(logits)
             except StopIteration as stop:
-                logprobs: dict[str, float] = stop.value
+                logprobs = together(stop.value, means)
                 return _Answer(max(logprobs, key=logprobs.__getitem__), "label", 0, logprobs)
             logits = yield n_prompt, list(path)
 
@@ -315,7 +319,7 @@ def choose_layout(
         n_cells=max(n_ctx, n_slots * min(n_ctx, _GPU_TOKENS)) if is_unified else n_slots * n_ctx,
         is_unified=is_unified,
         n_batch=n_batch,
-        n_ubatch=min(n_ubatch or _UBATCH, n_batch),
+        n_ubatch=min(n_ubatch or (_GPU_UBATCH if on_gpu else _CPU_UBATCH), n_batch),
         n_threads=n_threads or n_cores(),
         on_gpu=on_gpu,
         flash_attention="off" if flash_attention == "auto" and not on_gpu else flash_attention,

@@ -2,24 +2,28 @@
 
 A verdict from a list of known commits or an advisory outranks the model's,
 which is not asked then (setting trusted_labels; the fixes that OSS-Fuzz found
-by bisection are too often another commit). Otherwise the model is asked once for the probabilities of yes, no
-and cannot decide, the calibration makes a label of them, and, as the setting
-`rationale` says, the same conversation goes on with the reason for it. Raw
-probabilities are stored whatever the calibration was.
+by bisection are too often another commit). Otherwise the model is asked for
+the probabilities of yes, no and cannot decide twice, to the opposite question
+and to the question itself about the same evidence; `calibration.mean` of both
+is what counts. The calibration makes a label of it, and, as the setting `rationale` says, the
+last conversation goes on with the reason for it. Raw probabilities are stored
+whatever the calibration was.
 """
 
 import contextlib
 import math
 import re
+from collections.abc import Sequence
 
 from trustmine import calibration, counted
+from trustmine.errors import PromptError
 from trustmine.llm.base import ContextOverflow
 from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Request, Verdict
 from trustmine.stages import shown
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s0_3", "s0_2"
-VERSION = 1
+VERSION = 2
 KIND = "llm"
 SETTINGS = ("trusted_labels", "rationale", "min_p_fix", "repeat_penalty", *counted.SETTINGS)
 CLASSIFY_PROMPT, RATIONALE_PROMPT = "s0_3_classify", "s0_3_rationale"
@@ -34,16 +38,16 @@ def run(commit: Commit, ctx: Context) -> Asking:
     known = _known_verdict(commit, ctx)
     if known is not None:
         return _outcome(known)
-    request = classify_request(commit, ctx)
-    answer = yield request
-    logprobs = answer.label_logprobs
-    if logprobs is None:
-        raise ValueError("the engine gave no label probabilities")
+    requests = classify_requests(commit, ctx)
+    answers = []
+    for request in requests:
+        answers.append((yield request))
+    logprobs = raw(answers)
     label = calibration.decide(ctx.calibration, logprobs, ctx.settings.min_p_fix)
     rationale = None
     if ctx.settings.rationale == "all" or ctx.settings.rationale == label:
         with contextlib.suppress(ContextOverflow):  # the verdict stands without its reason
-            rationale = _trimmed((yield _rationale_request(request, label, ctx)))
+            rationale = _trimmed((yield _rationale_request(requests[-1], label, ctx)))
     return _outcome(
         Verdict(
             label=label,
@@ -54,18 +58,36 @@ def run(commit: Commit, ctx: Context) -> Asking:
             p_fix=calibration.p_fix(ctx.calibration, logprobs),
             calibration_id=None if ctx.calibration is None else ctx.calibration.id,
             rationale=rationale,
-            request_hash=answer.request_hash,
+            request_hash=answers[-1].request_hash,
         )
     )
 
 
-def classify_request(commit: Commit, ctx: Context) -> Request:
-    """The question whose label probabilities judge a commit and feed a calibration."""
+def classify_requests(commit: Commit, ctx: Context) -> tuple[Request, ...]:
+    """What is asked to judge a commit and to feed a calibration: the opposite question if there is one, the question.
+
+    In that order, so that what goes on from the question finds it in the cache.
+    Raises PromptError if the prompt has more questions.
+    """
     patch = shown.patch(commit, ctx)
     if patch is None:
         raise ValueError("the patch was too large to be stored")
     prompt = ctx.prompts.get(CLASSIFY_PROMPT)
-    return prompt.request(labels=calibration.LABELS, message=commit.message, patch=patch)
+    if len(prompt.questions) > 2:
+        what = f"Prompt {prompt.name} has {len(prompt.questions)} questions"
+        raise PromptError(what, ", ".join(prompt.questions), "s0_3 asks one question, or one and its opposite")
+    return tuple(
+        prompt.request(labels=calibration.LABELS, question=question, message=commit.message, patch=patch)
+        for question in (reversed(prompt.questions) if prompt.questions else (None,))
+    )
+
+
+def raw(answers: Sequence[Completion]) -> dict[str, float]:
+    """The label log-probabilities that the answers to `classify_requests` come to."""
+    found = [answer.label_logprobs for answer in answers if answer.label_logprobs is not None]
+    if len(found) < len(answers):
+        raise ValueError("the engine gave no label probabilities")
+    return calibration.mean(found[-1], found[0] if len(found) > 1 else None)
 
 
 def _rationale_request(asked: Request, label: str, ctx: Context) -> Request:

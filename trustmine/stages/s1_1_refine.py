@@ -41,7 +41,7 @@ from trustmine.records import (
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s1_1", "s0_3"
-VERSION = 2
+VERSION = 3
 KIND = "parser"
 SETTINGS = ("max_function_tokens", "cutoff", "fix_scope", "only_additions", "headers", *counted.SETTINGS)
 PROMPTS: tuple[str, ...] = ()
@@ -146,10 +146,8 @@ def _licence(commit: Commit, repo: GitRepo, pre: bytes, path: str) -> Licence:
     if own is not None:
         return Licence(own, "file", path)
     top = repo.top_files(commit.sha)
-    names = licences.licence_files(top)
-    if not names:
-        return Licence(licences.UNKNOWN, None, None)
-    return Licence(licences.of_texts(repo.blob(top[name]) for name in names), "repository", text.decode(names[0])[0])
+    spdx, where = licences.of_repository(top, repo.blob, lambda path: repo.find_file(commit.sha, path))
+    return Licence(spdx, None, None) if where is None else Licence(spdx, "repository", text.decode(where)[0])
 
 
 def _split(commit: Commit, ctx: Context) -> str | None:

@@ -1,8 +1,9 @@
 """s2_0: the mask in both versions of the function, and the names there that it does not define.
 
 Keeps functions with exactly one mask. The post-image is masked where the
-masked lines of the pre-image went; where a comment would be cut in two, all of
-it belongs to the region. Undefined elements are the names that the
+masked lines of the pre-image went; what the fix inserts at them belongs to
+the region also where comments stand between, for that is where the fix is.
+Where a comment would be cut in two, all of it belongs to the region. Undefined elements are the names that the
 masked block, its fixed counterpart or the statements next to it use and the
 function does not define: callees, macros, types, globals, members.
 """
@@ -26,7 +27,7 @@ from trustmine.records import (
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s2_0", "s1_2"
-VERSION = 1
+VERSION = 2
 KIND = "parser"
 SETTINGS: tuple[str, ...] = ()
 PROMPTS: tuple[str, ...] = ()
@@ -44,7 +45,10 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     fixed = masking.post_region(
         function.pre_text, function.post_text, masked, function.deleted_lines, function.added_lines
     )
-    fixed = cparse.widen(text.encode(function.post_text, function.encoding), fixed, function.path)
+    post = text.encode(function.post_text, function.encoding)
+    code = [bool(line.strip()) for line in cparse.code_lines(post, function.path)]
+    fixed = masking.with_insertions(fixed, code, function.deleted_lines, function.added_lines)
+    fixed = masking.without_blank_borders(function.post_text, cparse.widen(post, fixed, function.path))
     indentation = masking.indentation_of(function.pre_text, mask.first_line)
     merged = MergedMask(
         masked_post=masking.mask(function.post_text, [fixed], indentation),

@@ -12,7 +12,8 @@ rejects the row as `unparsable`; its text stays in llm_calls.
 
 Task 2. The parser looks definitions up, in the file, then in the tree of the
 parent commit (definitions.py). What it learned of that tree's files on the
-way is stored for later rows and workers. For parameters and local variables it is the
+way is stored for later rows and workers. A member is one of the struct that it
+is taken from, where declarations tell which that is (members.py). For parameters and local variables it is the
 line that declares them. Where there are several the model picks, once per
 name and at most MAX_PICKS times per row, names in the masked block first. The
 parser's nearest is taken beyond that, for names that s2_2 leaves out anyway,
@@ -23,9 +24,9 @@ snippets once.
 
 import functools
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from trustmine import answers, samples
+from trustmine import answers, members, samples
 from trustmine.cnames import why_common
 from trustmine.cparse import Name
 from trustmine.definitions import Definition, DefinitionFinder, Found
@@ -48,7 +49,7 @@ from trustmine.stages.base import Asking, Context, Facts
 from trustmine.text import decode, encode
 
 NAME, AFTER = "s2_1", "s2_0"
-VERSION = 1
+VERSION = 2
 KIND = "llm"
 SETTINGS = ("max_elements", "max_candidates", "common_calls", "basic_types", "error_codes", "min_name_chars")
 PROMPTS = ("s2_1_elements", "s2_1_choose")
@@ -111,12 +112,22 @@ def run(commit: Commit, ctx: Context) -> Asking:
         pre_image=zlib.decompress(ctx.facts.shared(PreImage, function.pre_oid).content),
         limit=ctx.settings.max_candidates,
     )
-    found = {
-        name: _declaration(by_parser[name], function)
-        if name in by_parser and by_parser[name].is_local
-        else find(name, by_parser[name].kind if name in by_parser else by_model[name])
-        for name in names
-    }
+    places = (
+        (function.pre_text, function.old_path, LineRange(mask.first_line, mask.last_line)),
+        (function.post_text, function.path, block),
+    )
+
+    def look_up(name: str) -> Found:
+        use = by_parser.get(name)
+        if use is not None and use.is_local:
+            return _declaration(use, function)
+        kind = by_model[name] if use is None else use.kind
+        found = find(name, kind)
+        if kind != "member" or not found.n:
+            return found
+        return _member(name, function, places, find, finder) or found
+
+    found = {name: look_up(name) for name in names}
     news = finder.news(commit.parents[0])
 
     elements: list[Element] = []
@@ -186,6 +197,24 @@ def _declaration(use: Name, function: FunctionPair) -> Found:
     text = encode(cut_lines(function.pre_text, LineRange(number, number)), function.encoding)
     kind = "typedef" if use.kind == "type" else use.kind
     return Found((Definition(function.old_path, line, line, text, kind, False),), 1)
+
+
+def _member(
+    name: str,
+    function: FunctionPair,
+    places: Iterable[tuple[str, str, LineRange]],
+    find: Callable[[str, str], Found],
+    finder: DefinitionFinder,
+) -> Found | None:
+    """The member that the code before or after the fix means; None if its declarations do not tell."""
+    for text, path, block in places:
+        for chain in members.chains(name, text, function.encoding, path, block):
+            found = members.resolve(
+                name, chain, text, function.encoding, path, lambda owner: find(owner, "type").nearest, finder.members
+            )
+            if found is not None:
+                return Found(found, len(found))
+    return None
 
 
 def _question(

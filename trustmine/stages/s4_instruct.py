@@ -31,8 +31,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from trustmine import candidates, cnames, counted, giveaway, samples, wording
+from trustmine import candidates, cnames, counted, cparse, giveaway, samples, text, wording
 from trustmine.keywords import OFFICIAL
+from trustmine.lines import split_lines
 from trustmine.prompts import fenced
 from trustmine.records import (
     Advance,
@@ -57,9 +58,9 @@ from trustmine.stages import shown
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s4", "s3_2"
-VERSION = 2
+VERSION = 3
 KIND = "cpu"
-SETTINGS = ("cutoff", "taught_segments", *counted.SETTINGS)
+SETTINGS = ("cutoff", "taught_segments", "trusted_labels", *counted.SETTINGS)
 PROMPTS = ()
 REASONS = ("gives_answer_away",)
 
@@ -68,6 +69,15 @@ ASIDE = (("s0_3", "undecided"),)
 
 # Of the rows that lack a definition, one in so many becomes an example of abstaining.
 ONE_IN = 4
+
+# Lines that a gap may have. Of 60 gaps around known fixes of curl 11 were longer, 51 to 251 lines of state machines
+# and option parsers, and none of them could have been written from what was left (read one by one, 2026-11).
+MAX_GAP_LINES = 40
+
+# An abstention that calls a fix 98 % likely contradicts itself: beyond these p_fix does not leave both answers open.
+OPEN_FROM, OPEN_TO = 0.2, 0.8
+
+_ENUM = re.compile(r"\s*(?:typedef\s+)?enum\b")
 
 
 def run(commit: Commit, ctx: Context) -> Outcome:
@@ -79,7 +89,11 @@ def run(commit: Commit, ctx: Context) -> Outcome:
         for segment in ctx.facts.all(Segment, commit)
         if segment.n_fix_lines or ctx.settings.taught_segments == "all"
     ]
-    explanations = {explanation.segment_no: explanation for explanation in ctx.facts.all(Explanation, commit)}
+    cwe = _cwe(commit, ctx)
+    explanations = {
+        explanation.segment_no: explanation if cwe is None else replace(explanation, cwe=cwe)
+        for explanation in ctx.facts.all(Explanation, commit)
+    }
     sample = Sample(
         commit=commit,
         function=ctx.facts.one(FunctionPair, commit),
@@ -91,13 +105,24 @@ def run(commit: Commit, ctx: Context) -> Outcome:
     )
     made = (
         *((_locate(sample), _locate_explain(sample)) if segments else ()),
-        _infill(sample),
+        *((_infill(sample),) if _is_fillable(sample) else ()),
         *((_refine(sample), *_calibrate(sample, ctx.facts.all(Candidate, commit))) if segments else ()),
         *_under_informed(sample),
     )
     if any(giveaway.given_away(sample, one.task, one.input) for one in made):
         return Reject("gives_answer_away")
     return Advance(made)
+
+
+def _cwe(commit: Commit, ctx: Context) -> str | None:
+    """What trusted labels call the weakness, the first that says so; None if none does."""
+    trusted = [label for label in ctx.facts.labels(commit) if label.quality in ctx.settings.trusted_labels]
+    return next((label.cwe for label in trusted if label.cwe is not None), None)
+
+
+def _is_fillable(sample: Sample) -> bool:
+    longest = max(sample.mask.removed, sample.merged.fixed, key=lambda part: len(split_lines(part)))
+    return len(split_lines(longest)) <= MAX_GAP_LINES
 
 
 # ------------------------------------------------------------------------- the tasks
@@ -182,7 +207,11 @@ def _under_informed(sample: Sample) -> Iterator[Instruction]:
     if withheld is None:
         return
     kind = wording.ELEMENT_KINDS[withheld.kind]
-    used = _lines_with(sample.function.pre_text, withheld.name)
+    if kind == "macro" and not _is_called(sample.function, withheld.name):
+        kind = "constant"
+    used = _code_lines_with(sample.function, withheld.name)
+    if not used:
+        return  # it stands in a comment alone
     # Without every item that shows the definition, under whatever name it is listed.
     where = (withheld.def_path, withheld.def_first_line, withheld.def_last_line)
     hidden = {
@@ -223,11 +252,17 @@ def _withheld(sample: Sample) -> Element | None:
             (is_missing or samples.is_cut(element, item))
             and element.in_pre
             and element.kind in wording.ELEMENT_KINDS
+            and not _is_enum(element)
             and element.name not in cnames.LIBRARY | cnames.LANGUAGE
             and _lines_with(risky, element.name)
         ):
             return element
     return None
+
+
+def _is_enum(element: Element) -> bool:
+    """Whether it is an enumeration: code relies on the values that it names, hardly on its layout."""
+    return element.kind == "enum" or _ENUM.match(element.definition or "") is not None
 
 
 def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
@@ -236,6 +271,8 @@ def _undecided(commit: Commit, ctx: Context) -> tuple[Instruction, ...]:
     if commit.commit_time_s >= midnight.timestamp():
         return ()
     verdict = ctx.facts.one(Verdict, commit)
+    if verdict.p_fix is not None and not OPEN_FROM <= verdict.p_fix <= OPEN_TO:
+        return ()
     patch = shown.patch(commit, ctx)
     assert patch is not None, "s0_2 lets no patch through that is too large to keep"
     files = counted.files(ctx.facts.all(DiffFile, commit), ctx.settings)
@@ -297,7 +334,17 @@ def _instruction(
     )
 
 
-def _lines_with(text: str, name: str) -> list[int]:
+def _is_called(function: FunctionPair, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}\s*\(", function.pre_text) is not None
+
+
+def _code_lines_with(function: FunctionPair, name: str) -> list[int]:
+    """Numbers of the lines of the function before the fix whose code, comments aside, holds the name."""
+    code = cparse.code_lines(text.encode(function.pre_text, function.encoding), function.old_path)
+    return _lines_with(b"\n".join(code).decode(function.encoding), name)
+
+
+def _lines_with(code: str, name: str) -> list[int]:
     """Numbers of the lines in which the name stands as a word of its own."""
     word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
-    return [number for number, line in enumerate(text.split("\n"), 1) if word.search(line)]
+    return [number for number, line in enumerate(code.split("\n"), 1) if word.search(line)]

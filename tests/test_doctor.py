@@ -1,0 +1,41 @@
+import os
+import signal
+
+import pytest
+
+from trustmine import doctor
+from trustmine.config import Settings
+from trustmine.errors import ModelError
+
+
+def _killed(_settings: Settings) -> str:
+    os.kill(os.getpid(), signal.SIGILL)
+    return "not reached"
+
+
+def _exits(_settings: Settings) -> str:
+    os._exit(7)
+
+
+def _raises_ours(settings: Settings) -> str:
+    raise ModelError("Cannot read the model file", str(settings.model), "Check --model")
+
+
+def _raises_another(_settings: Settings) -> str:
+    raise ValueError("not a vocabulary")
+
+
+def test_a_llama_cpp_that_ends_its_process_is_a_finding() -> None:
+    check = doctor._attempt("model", lambda: doctor._apart(_killed, Settings()), "")
+    assert not check.ok
+    assert check.found == "llama.cpp crashed: Illegal instruction"
+    assert "--no-cache-dir" in check.hint
+    assert doctor._attempt("model", lambda: doctor._apart(_exits, Settings()), "").found.endswith("exit code 7")
+
+
+def test_what_is_wrong_with_a_model_comes_through_whole() -> None:
+    with pytest.raises(ModelError) as raised:
+        doctor._apart(_raises_ours, Settings(model="m.gguf"))
+    assert (raised.value.where, raised.value.hint) == ("m.gguf", "Check --model")
+    check = doctor._attempt("model", lambda: doctor._apart(_raises_another, Settings()), "Give a GGUF file")
+    assert (check.found, check.hint) == ("ValueError: not a vocabulary", "Give a GGUF file")

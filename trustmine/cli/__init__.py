@@ -1,0 +1,128 @@
+"""The command line: parse, call one function, print. See README.md for a tour.
+
+A command is a function in the module of its group. Its line in COMMANDS puts
+it into `trustmine --help`, in that order. Here is also what becomes of errors.
+"""
+
+import os
+import platform
+import signal
+import sqlite3
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer._click.exceptions import ClickException  # typer carries click and does not export this
+
+from trustmine import __version__, console
+from trustmine.cli import examples, labels, results, setup, status, upkeep, work
+from trustmine.errors import DatabaseError, TrustmineError
+
+# Commands import what loads git, parsers or models inside their functions:
+# `trustmine --help` and `trustmine status` answer at once.
+
+COMMANDS: tuple[Callable[..., None], ...] = (
+    work.ingest,
+    work.advance,
+    work.run,
+    examples.propose,
+    examples.benign,
+    work.reset,
+    status.status,
+    status.show,
+    labels.label,
+    labels.audit,
+    labels.evaluate,
+    upkeep.verify,
+    upkeep.failures,
+    upkeep.retry,
+    upkeep.upgrade,
+    upkeep.backup,
+    results.export,
+    results.leakage,
+    results.score,
+    results.serve,
+    setup.demo,
+    setup.doctor,
+    setup.settings,
+)
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(
+    help="Vulnerability-focused training data from the git histories of C and C++ projects.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in COMMANDS:
+    app.command()(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"trustmine {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; exit 0 fine, 1 known error, 2 usage, 3 our bug, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a shutdown loses no more than Ctrl-C does
+    sys.exit(_exit_code(lambda: app(args=args, standalone_mode=False)))
+
+
+def _exit_code(command: Callable[[], object]) -> int:
+    try:
+        code = command()
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        console.say("Interrupted; nothing is lost: run it again to go on")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the reader has gone
+        return 0
+    except sqlite3.OperationalError as error:
+        hint = "Check room, rights and whether another program holds it; nothing that was finished is lost"
+        console.print_error(DatabaseError(f"The database does not work: {error}", "", hint))
+        return 1
+    except TrustmineError as error:
+        console.print_error(error)
+        return 1
+    except MemoryError:
+        hint = "Nothing that was finished is lost. Give it more memory, fewer --workers, or a smaller n_ctx or model"
+        console.print_error(TrustmineError("Out of memory", "", hint))
+        return 1
+    except Exception as error:
+        if type(error) is sqlite3.DatabaseError:  # of its kinds, mistakes in SQL are our bugs
+            hint = "See what is wrong: trustmine verify; then restore a backup, or try: sqlite3 FILE .recover"
+            console.print_error(DatabaseError(f"The database is damaged: {error}", "", hint))
+            return 1
+        console.say(f"This is a bug in trustmine: {type(error).__name__}: {error}\n  Details: {_log(error)}")
+        return 3
+
+
+def _log(error: Exception) -> Path:
+    """A file with versions and the traceback."""
+    with tempfile.NamedTemporaryFile("w", prefix="trustmine-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.write(f"trustmine {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
+        file.write(f"{sys.argv}\n\n")
+        file.write("".join(traceback.format_exception(error)))
+    return Path(file.name)
