@@ -56,8 +56,7 @@ def place(record: Pair | Benign) -> str:
 def rows(record: Pair | Benign) -> Iterator[dict[str, object]]:
     """Two rows of a pair, or fewer; one of a benign function."""
     if isinstance(record, Benign):
-        more = {"n_commits": record.n_commits, "n_changes": record.n_changes}
-        yield _row(record, 0, record.code, record.source.path, record.oid) | more
+        yield _row(record, 0, record.code, record.source.path, record.oid, (record.n_commits, record.n_changes))
         return
     pair, source = record, record.source
     for target, is_new, code, path, oid in (
@@ -65,10 +64,13 @@ def rows(record: Pair | Benign) -> Iterator[dict[str, object]]:
         (0, pair.is_new_after, pair.after, source.path, pair.post_oid),
     ):
         if is_new:
-            yield _row(pair, target, code, path, oid) | {"n_commits": 0, "n_changes": 0}
+            yield _row(pair, target, code, path, oid, (0, 0))
 
 
-def _row(record: Pair | Benign, target: int, code: str, path: str, oid: str) -> dict[str, object]:
+def _row(
+    record: Pair | Benign, target: int, code: str, path: str, oid: str, lived: tuple[int, int]
+) -> dict[str, object]:
+    """`lived` is n_commits and n_changes."""
     source = record.source
     cve = source.cve.split(" ")[0]
     return {
@@ -94,5 +96,7 @@ def _row(record: Pair | Benign, target: int, code: str, path: str, oid: str) -> 
         "date": source.date or None,
         "licence": source.licence,
         "label_source": source.label_source,
+        "n_commits": lived[0],
+        "n_changes": lived[1],
         "made_by": source.made_by,
     }
