@@ -5,10 +5,9 @@ remove the vulnerability and some that do not) and abstain. Each is stored
 in neutral form: what to do, what is given, what to answer, and the facts
 behind the answer. The same facts give the same instructions, byte for byte.
 
-Candidates are the fixed function and the one before, each also with a change
-that has nothing to do with the weakness, and what a model wrote into the gap
-(`propose`) if it is what the fix put there or took away. Of what else it wrote
-nobody knows whether it helps: it is not taught.
+Candidates are the fixed function and the one before, each also with an
+unrelated change, and what a model wrote into the gap (`propose`) if it is what
+the fix put there or took away. Of what else it wrote nobody knows if it helps.
 
 No input holds the commit message or text of the fix where that would give
 the answer away; a row in which one does after all, since an explanation
@@ -121,6 +120,8 @@ def _cwe(commit: Commit, ctx: Context) -> str | None:
 
 
 def _is_fillable(sample: Sample) -> bool:
+    if 2 * sample.mask.n_fix_lines < len(sample.function.fix_lines):
+        return False
     longest = max(sample.mask.removed, sample.merged.fixed, key=lambda part: len(split_lines(part)))
     return len(split_lines(longest)) <= MAX_GAP_LINES
 
