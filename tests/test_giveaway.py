@@ -30,6 +30,14 @@ def test_a_line_of_the_message_is_given_away_in_every_task() -> None:
         assert given_away(SAMPLE, task, "/* record: do not trust the length of the name */") is not None
 
 
+def test_a_comment_of_the_fix_that_is_also_in_the_message_is_part_of_a_candidate() -> None:
+    comment = "/* record: do not trust the length of the name */\n"
+    function = dataclasses.replace(helpers.FUNCTION, post_text=helpers.POST_FUNCTION + comment)
+    sample = dataclasses.replace(SAMPLE, function=function)
+    assert given_away(sample, "calibrate", comment) is None
+    assert given_away(sample, "refine", comment) is not None
+
+
 def test_what_the_reader_sees_anyway_is_not_given_away() -> None:
     assert given_away(SAMPLE, "refine", helpers.PRE_FUNCTION) is None
     assert given_away(SAMPLE, "infill", helpers.MERGED.masked_post) is None

@@ -21,10 +21,12 @@ def given_away(sample: Sample, task: str, given: str) -> str | None:
     """The first line of the fix or of the message that the input of this task gives away; None if there is none."""
     known = [element.definition or "" for element in sample.elements]
     known.append(sample.merged.masked_post if task == "infill" else sample.function.pre_text)
+    if task == "calibrate":  # which shows the fix as one of its candidates
+        known.append(sample.function.post_text)
     secrets = _lines(sample.commit.message, MIN_MESSAGE_CHARS)
     if task == "infill":
         secrets += _lines(sample.merged.fixed, MIN_CHARS)
-    elif task != "calibrate":  # which shows the fix as one of its candidates
+    else:
         secrets += _lines(sample.function.post_text, MIN_CHARS)
     seen, shown = _squeezed("\n".join(known)), _squeezed(given)
     return next((line for line in secrets if line in shown and line not in seen), None)

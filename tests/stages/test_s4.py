@@ -98,6 +98,14 @@ def test_a_gap_that_nobody_could_fill_is_not_asked_to_be_filled(n_lines: int, is
     assert ("refine", 1) in made
 
 
+@pytest.mark.parametrize(("fix_lines", "is_asked"), [((9, 10), True), ((9, 10, 11), False)])
+def test_a_gap_that_holds_little_of_the_fix_is_not_asked_to_be_filled(
+    fix_lines: tuple[int, ...], is_asked: bool
+) -> None:
+    made = instructions(*facts(function=dataclasses.replace(FUNCTION, fix_lines=fix_lines)))
+    assert (("infill", 1) in made) == is_asked
+
+
 @pytest.mark.parametrize(("quality", "cwe"), [("list", "CWE-120"), ("bisected", "CWE-787")])
 def test_a_weakness_is_called_as_a_trusted_list_calls_it(
     quality: str, cwe: str, monkeypatch: pytest.MonkeyPatch

@@ -5,10 +5,9 @@ remove the vulnerability and some that do not) and abstain. Each is stored
 in neutral form: what to do, what is given, what to answer, and the facts
 behind the answer. The same facts give the same instructions, byte for byte.
 
-Candidates are the fixed function and the one before, each also with a change
-that has nothing to do with the weakness, and what a model wrote into the gap
-(`propose`) if it is what the fix put there or took away. Of what else it wrote
-nobody knows whether it helps: it is not taught.
+Candidates are the fixed function and the one before, each also with an
+unrelated change, and what a model wrote into the gap (`propose`) if it is what
+the fix put there or took away. Of what else it wrote nobody knows if it helps.
 
 No input holds the commit message or text of the fix where that would give
 the answer away; a row in which one does after all, since an explanation
@@ -70,8 +69,8 @@ ASIDE = (("s0_3", "undecided"),)
 # Of the rows that lack a definition, one in so many becomes an example of abstaining.
 ONE_IN = 4
 
-# Lines that a gap may have. Of 60 gaps around known fixes of curl 11 were longer, 51 to 251 lines of state machines
-# and option parsers, and none of them could have been written from what was left (read one by one, 2026-11).
+# Lines that a gap may have. Of 69 gaps around known fixes of curl 13 had more, 42 to 251 lines of state machines and
+# option parsers, and none of those read could have been written from what was left (2026-11).
 MAX_GAP_LINES = 40
 
 # An abstention that calls a fix 98 % likely contradicts itself: beyond these p_fix does not leave both answers open.
@@ -121,6 +120,8 @@ def _cwe(commit: Commit, ctx: Context) -> str | None:
 
 
 def _is_fillable(sample: Sample) -> bool:
+    if 2 * sample.mask.n_fix_lines < len(sample.function.fix_lines):
+        return False
     longest = max(sample.mask.removed, sample.merged.fixed, key=lambda part: len(split_lines(part)))
     return len(split_lines(longest)) <= MAX_GAP_LINES
 
