@@ -10,7 +10,7 @@ renormalised among themselves.
 A label may be spelled with a capital letter too, as answers begin: its
 probability is that of all its spellings together (`spelled`, `together`).
 SmolLM2-135M, asked to answer yes or no, says Yes or No with 0.4 to 0.6 and yes
-or no with 0.07: a verdict read from the small letters alone is about the rest.
+or no with 0.05 to 0.15: a verdict from small letters alone is about the rest.
 
 A server shows no logits, only the likeliest candidates for the next token as
 texts: `score_listed` is the same measure as far as these tell it.
