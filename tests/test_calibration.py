@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trustmine.calibration import Calibration, decide, estimate, p_fix, score, undecidedness
+from trustmine.calibration import SPELLINGS, Calibration, decide, estimate, p_fix, score, together, undecidedness
 
 Row = dict[str, float]
 
@@ -83,3 +83,12 @@ def test_any_log_probabilities_give_finite_numbers(rows: list[Row]) -> None:
     for answer in rows:
         assert 0 <= p_fix(calibration(offset, scale, cutoff), answer) <= 1
         assert decide(calibration(offset, scale, cutoff), answer, 0.5) in ("yes", "no", "undecided")
+
+
+def test_spellings_of_a_label_count_together() -> None:
+    assert set(SPELLINGS) == {"yes", "Yes", "no", "No", "cannot decide", "Cannot decide"}
+    p = {"yes": 0.1, "Yes": 0.5, "no": 0.3, "No": 0.0, "cannot decide": 0.0, "Cannot decide": 0.1}
+    found = together({text: math.log(value) if value else -math.inf for text, value in p.items()})
+    assert {label: math.exp(value) for label, value in found.items()} == pytest.approx(
+        {"yes": 0.6, "no": 0.3, "cannot decide": 0.1}
+    )

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustmine import calibrate, cli, console, evaluate, evaluation, evaluation_report, ingest, pipeline, tools, worker
-from trustmine.calibration import LABELS
+from trustmine.calibration import LABELS, SPELLINGS
 from trustmine.config import Settings
 from trustmine.db import recipes
 from trustmine.db.claims import Scope
@@ -57,7 +57,12 @@ class Judge:
         lean = 1 + math.tanh(said - 2) + len(evidence) % 7 / 7
         is_turned = self._turned != (asked == OPPOSITE)
         weights = [math.exp(-lean if is_turned else lean), 1.0, 0.1 + len(evidence) % 5 / 50]
-        logprobs = {label: math.log(w / sum(weights)) for label, w in zip(LABELS, weights, strict=True)}
+        p = dict(zip(LABELS, weights, strict=True))
+        # All with a capital letter, so that equal weights give equal bits.
+        logprobs = {
+            text: math.log(p[label] / sum(weights)) if text[0].isupper() else -800.0
+            for text, label in SPELLINGS.items()
+        }
         return [
             (ticket, Completion("", "label", logprobs, 9, 0, 0, 1.0, self.request_hash(request), "rendered")),
         ]

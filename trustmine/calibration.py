@@ -17,6 +17,9 @@ from dataclasses import dataclass
 # What the model is asked to say; a verdict calls the last one 'undecided'.
 YES, NO, CANNOT_DECIDE = "yes", "no", "cannot decide"
 LABELS = (YES, NO, CANNOT_DECIDE)
+# How each may be written, as answers begin; which one a model takes says nothing about the commit. SmolLM2-135M, asked
+# to answer yes or no, writes Yes or No with 0.4 to 0.6, yes or no with 0.05 to 0.15.
+SPELLINGS = {spelling: label for label in LABELS for spelling in (label, label.capitalize())}
 
 # Log-probabilities below this (no double is e**-745) count as this: differences stay finite.
 _LEAST = -745.0
@@ -35,6 +38,14 @@ class Calibration:
     n_rows: int
 
 
+def together(spelled: Mapping[str, float]) -> dict[str, float]:
+    """Label log-probabilities from those of SPELLINGS, which sum to 1; so do these."""
+    found: dict[str, list[float]] = {label: [] for label in LABELS}
+    for spelling, label in SPELLINGS.items():
+        found[label].append(spelled[spelling])
+    return {label: _log_sum(logprobs) for label, logprobs in found.items()}
+
+
 def mean(asked: Mapping[str, float], opposite: Mapping[str, float] | None) -> dict[str, float]:
     """Label log-probabilities from those of a question and of its opposite; they sum to 1.
 
@@ -47,8 +58,7 @@ def mean(asked: Mapping[str, float], opposite: Mapping[str, float] | None) -> di
         return dict(asked)
     across = {YES: NO, NO: YES, CANNOT_DECIDE: CANNOT_DECIDE}
     means = {label: (max(asked[label], _LEAST) + max(opposite[other], _LEAST)) / 2 for label, other in across.items()}
-    highest = max(means.values())
-    total = highest + math.log(math.fsum(math.exp(value - highest) for value in means.values()))
+    total = _log_sum(list(means.values()))
     return {label: value - total for label, value in means.items()}
 
 
@@ -111,6 +121,14 @@ def estimate(rows: Sequence[Mapping[str, float]], undecided_share: float) -> tup
     n_undecided = min(math.floor(undecided_share * len(rows) + 1e-9), len(rows))  # 0.1 * 70 is a little below 7
     cutoff = -math.inf if n_undecided == len(rows) else leanings[len(rows) - n_undecided - 1]
     return offset, 1.0, cutoff
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    """Logarithm of the sum of what these are the logarithms of."""
+    highest = max(logs)
+    if highest == -math.inf:
+        return highest
+    return highest + math.log(math.fsum(math.exp(log - highest) for log in logs))
 
 
 def _sigmoid(value: float) -> float:

@@ -11,7 +11,7 @@ from llm_helpers import question
 from trustmine.answers import line_ranges_grammar
 from trustmine.llm.base import ContextOverflow
 from trustmine.llm.kvcache import n_common
-from trustmine.llm.labels import log_softmax, spelled, together
+from trustmine.llm.labels import log_softmax
 from trustmine.llm.local import LocalEngine, choose_layout
 from trustmine.records import Completion, Message, Request
 from trustmine.resources import built_in_model
@@ -103,14 +103,12 @@ def test_label_probabilities_equal_an_evaluation_of_the_whole_prompt_alone(batch
         model = batched._model
         prompt = model.tokenise_chat(request)
         logprobs = {}
-        means = spelled(LABELS)
-        for text in means:
-            tokens = model.tokenise_text(text)
+        for label in LABELS:
+            tokens = model.tokenise_text(label)
             whole.reset()
             whole.eval([*prompt, *tokens])
             rows = [log_softmax(whole.scores[len(prompt) - 1 + n]) for n in range(len(tokens))]
-            logprobs[text] = sum(float(row[token]) for row, token in zip(rows, tokens, strict=True))
-        logprobs = together(logprobs, means)
+            logprobs[label] = sum(float(row[token]) for row, token in zip(rows, tokens, strict=True))
         total = math.log(sum(map(math.exp, logprobs.values())))
         assert answer.label_logprobs is not None
         for label in LABELS:

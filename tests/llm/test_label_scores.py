@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trustmine.llm.labels import Logits, Tokens, log_softmax, score_labels, score_listed, spelled, together
+from trustmine.llm.labels import Logits, Tokens, log_softmax, score_labels, score_listed
 
 N_VOCAB = 5
 
@@ -82,22 +82,6 @@ def test_labels_that_cannot_be_told_apart_are_refused(labels: dict[str, Tokens])
         scores_of(labels)
 
 
-def test_a_label_is_also_spelled_with_a_capital_unless_that_is_another_label() -> None:
-    assert spelled(("yes", "cannot decide")) == {
-        "yes": "yes",
-        "cannot decide": "cannot decide",
-        "Yes": "yes",
-        "Cannot decide": "cannot decide",
-    }
-    assert spelled(("yes", "Yes", "1")) == {"yes": "yes", "Yes": "Yes", "1": "1"}
-
-
-def test_spellings_of_a_label_count_together() -> None:
-    means = spelled(("yes", "no"))
-    scores = together({"yes": math.log(0.1), "Yes": math.log(0.5), "no": math.log(0.4), "No": -math.inf}, means)
-    assert {label: math.exp(score) for label, score in scores.items()} == pytest.approx({"yes": 0.6, "no": 0.4})
-
-
 # ------------------------------------------------------------------- listed candidates
 
 YES_NO = ("yes", "no", "cannot decide")
@@ -122,16 +106,6 @@ def test_listed_candidates_give_whole_labels_where_the_server_goes_on() -> None:
     scores, asked = listed(YES_NO, listings, can_continue=True)
     assert scores == pytest.approx({"yes": 0.1 / 0.35, "no": 0.2 / 0.35, "cannot decide": 0.05 / 0.35})
     assert asked == ["", "cannot"]
-
-
-def test_listed_spellings_of_a_label_count_together_and_missing_ones_not_at_all() -> None:
-    listings = {
-        "": [("Yes", 0.4), ("No", 0.2), ("yes", 0.1), ("Cannot", 0.1), ("x", 0.05)],
-        "Cannot": [(" decide", 0.5), (" say", 0.4)],
-    }
-    scores, asked = listed(YES_NO, listings, can_continue=True)
-    assert scores == pytest.approx({"yes": 0.5 / 0.75, "no": 0.2 / 0.75, "cannot decide": 0.05 / 0.75})
-    assert asked == ["", "Cannot"]
 
 
 def test_listed_candidates_give_first_tokens_where_it_does_not() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from llm_helpers import ask
 
-from trustmine.calibration import LABELS, Calibration
+from trustmine.calibration import CANNOT_DECIDE, NO, SPELLINGS, YES, Calibration
 from trustmine.config import Settings
 from trustmine.errors import PromptError
 from trustmine.llm.base import ContextOverflow
@@ -58,16 +58,17 @@ def context(
 
 
 def probabilities(yes: float, no: float, cannot_decide: float) -> Completion:
-    logprobs = dict(zip(LABELS, map(math.log, (yes, no, cannot_decide)), strict=True))
+    p = {YES: yes, NO: no, CANNOT_DECIDE: cannot_decide}
+    # As small models have it, most of it with a capital letter.
+    logprobs = {text: math.log(p[label] * (0.8 if text[0].isupper() else 0.2)) for text, label in SPELLINGS.items()}
     return Completion("", "label", logprobs, 10, 0, 0, 1.0, "hash of the call", "")
 
 
 def exchanged(answer: Completion) -> Completion:
     assert answer.label_logprobs is not None
-    yes, no, cannot_decide = map(answer.label_logprobs.__getitem__, LABELS)
-    return replace(
-        answer, label_logprobs=dict(zip(LABELS, (no, yes, cannot_decide), strict=True)), request_hash="other"
-    )
+    other = {"yes": "no", "no": "yes", "Yes": "No", "No": "Yes"}
+    logprobs = {other.get(text, text): value for text, value in answer.label_logprobs.items()}
+    return replace(answer, label_logprobs=logprobs, request_hash="other")
 
 
 def text(words: str, finish_reason: str = "stop") -> Completion:
@@ -137,7 +138,7 @@ def test_the_opposite_question_is_asked_first_and_about_the_same_evidence() -> N
     opposite, question = s0_3.classify_requests(COMMIT, context())
     assert opposite.messages[:-1] == question.messages[:-1]
     assert opposite.messages[-1].content.removesuffix(OPPOSITE) == question.messages[-1].content.removesuffix(QUESTION)
-    assert opposite.labels == question.labels == LABELS
+    assert opposite.labels == question.labels == tuple(SPELLINGS)
 
 
 def test_what_is_answered_whatever_is_asked_counts_nothing() -> None:
@@ -235,7 +236,7 @@ def test_message_and_patch_are_shown_whole_and_cannot_close_their_section() -> N
         assert f"`````\n{hostile}\n`````\n" in user
         assert f"````diff\n{PATCH}+// ``` {{{{message}}}}\n````\n" in user
         assert request.messages[:-1] == harmless.messages[:-1]
-        assert request.labels == LABELS
+        assert request.labels == tuple(SPELLINGS)
 
 
 def test_the_real_model_judges_and_reasons_from_the_cache() -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from trustmine.llm import chat, labels
+from trustmine.llm import chat
 from trustmine.llm.base import ModelInfo
 from trustmine.records import Request
 
@@ -15,7 +15,7 @@ def rendered_hash(request: Request) -> str:
 
 def request_hash(request: Request, info: ModelInfo) -> str:
     """sha256 over all that decides the answer: messages, answer form, sampling, model, engine."""
-    content: dict[str, object] = {
+    content = {
         "rendered": rendered_hash(request),
         "labels": request.labels,
         "grammar": request.grammar,
@@ -28,8 +28,6 @@ def request_hash(request: Request, info: ModelInfo) -> str:
         "chat": chat.VERSION,
         "n_ctx": info.n_ctx,
     }
-    if request.labels:
-        content["label_scores"] = labels.VERSION
     # An answer that may have shared its batch is none that did not.
     return sha256_of(content | {"deterministic": True} if info.is_deterministic else content)
 

@@ -7,23 +7,15 @@ tokens' probabilities over the full vocabulary and, if other labels continue
 it, of one minus their next tokens' probability. Then the labels are
 renormalised among themselves.
 
-A label may be spelled with a capital letter too, as answers begin: its
-probability is that of all its spellings together (`spelled`, `together`).
-SmolLM2-135M, asked to answer yes or no, says Yes or No with 0.4 to 0.6 and yes
-or no with 0.05 to 0.15: a verdict from small letters alone is about the rest.
-
 A server shows no logits, only the likeliest candidates for the next token as
 texts: `score_listed` is the same measure as far as these tell it.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-VERSION = 2  # raise when the same answer would get other probabilities
 
 Tokens = tuple[int, ...]
 Listing = Sequence[tuple[str, float]]  # candidates for the next token: text, natural-log probability
@@ -34,23 +26,6 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - float(logits.max())
     normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
     return normalised
-
-
-def spelled(labels: Sequence[str]) -> dict[str, str]:
-    """The spellings of all labels, each with the label it means: as given, and with a capital first letter.
-
-    What is a label itself means that label.
-    """
-    capital = {label[:1].upper() + label[1:]: label for label in labels}
-    return {label: label for label in labels} | {text: of for text, of in capital.items() if text not in labels}
-
-
-def together(scores: Mapping[str, float], means: Mapping[str, str]) -> dict[str, float]:
-    """Natural-log probability of each label from those of its spellings (`means`: which label each means)."""
-    of_label: defaultdict[str, list[float]] = defaultdict(list)
-    for text, score in scores.items():
-        of_label[means[text]].append(score)
-    return {label: _log_sum(found) for label, found in of_label.items()}
 
 
 Logits = NDArray[np.float32]
@@ -92,7 +67,7 @@ def _descend(
 
 
 def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Listing, dict[str, float]]:
-    """Natural-log probability of each label from listed candidates, in any spelling; the probabilities sum to 1.
+    """Natural-log probability of each label from listed candidates; the probabilities sum to 1.
 
     Yields the beginning of an answer ("" first) and is sent the candidates
     that follow it. Approximations, where score_labels would know:
@@ -100,8 +75,8 @@ def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Li
     - a label's next token is the longest candidate that the label goes on
       with, for the tokenizer is not known (at the beginning a space before it
       counts as nothing if no label is found otherwise);
-    - a label whose token is not listed in any spelling gets the least
-      probability listed, an upper bound, and is not followed further;
+    - a label whose token is not listed gets the least probability listed, an
+      upper bound, and is not followed further;
     - unless the server goes on with a given beginning (`can_continue`), only
       the first token at which labels part is looked at, and what follows it
       counts as certain: an upper bound too.
@@ -111,10 +86,8 @@ def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Li
     """
     if not all(labels) or len(set(labels)) != len(labels):
         raise ValueError(f"labels must differ: {list(labels)}")
-    means = spelled(labels)
     scores: dict[str, float] = {}
-    at_most: dict[str, float] = {}  # bounds of spellings that are not listed
-    todo: list[tuple[str, float, tuple[str, ...]]] = [("", 0.0, tuple(means))]
+    todo: list[tuple[str, float, tuple[str, ...]]] = [("", 0.0, tuple(labels))]
     while todo:
         path, log_p, group = todo.pop()
         if group == (path,):
@@ -142,13 +115,9 @@ def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Li
             below = tuple(label for label in longer if nexts[label] == token)
             todo.append((path + token, log_p + logprobs[token], below))
         least = min(logprobs.values())
-        at_most |= {label: log_p + least for label in longer if not nexts[label]}
-    found = together(scores, means)
-    for text, bound in at_most.items():
-        if means[text] not in map(means.__getitem__, scores):
-            found[means[text]] = max(bound, found.get(means[text], -math.inf))
-    total = _log_sum(list(found.values()))
-    return {label: found[label] - total for label in labels}
+        scores |= {label: log_p + least for label in longer if not nexts[label]}
+    total = _log_sum(list(scores.values()))
+    return {label: scores[label] - total for label in labels}
 
 
 def _next(rest: str, logprobs: Mapping[str, float]) -> str:
@@ -158,6 +127,4 @@ def _next(rest: str, logprobs: Mapping[str, float]) -> str:
 
 def _log_sum(logs: Sequence[float]) -> float:
     highest = max(logs)
-    if highest == -math.inf:
-        return highest
     return highest + math.log(sum(math.exp(log - highest) for log in logs))

@@ -27,7 +27,7 @@ from trustmine.llm import hashes
 from trustmine.llm.base import ContextOverflow, ModelInfo, Progress
 from trustmine.llm.gguf import ENGINE, Model, file_sha256, n_cores, supports_gpu
 from trustmine.llm.kvcache import KVCache, Layout, Slot
-from trustmine.llm.labels import Logits, score_labels, spelled, together
+from trustmine.llm.labels import Logits, score_labels
 from trustmine.llm.sampling import Sampler
 from trustmine.records import Completion, Request
 
@@ -182,13 +182,12 @@ class LocalEngine:
 
     def submit(self, ticket: int, request: Request) -> None:
         prompt = self._model.tokenise_chat(request)
-        means = spelled(request.labels)
-        labels = {text: tuple(self._model.tokenise_text(text)) for text in means}
+        labels = {label: tuple(self._model.tokenise_text(label)) for label in request.labels}
         n_needed = max((len(tokens) for tokens in labels.values()), default=request.max_tokens)
         if len(prompt) + n_needed > self._info.n_ctx:
             self._done.append((ticket, ContextOverflow(len(prompt), n_needed, self._info.n_ctx)))
             return
-        answering = self._scored(len(prompt), labels, means) if labels else self._written(len(prompt), request)
+        answering = self._scored(len(prompt), labels) if labels else self._written(len(prompt), request)
         next(answering)  # what is wrong with a request is told here
         self._queue.append(_Waiting(ticket, request, prompt, answering, n_needed))
 
@@ -251,8 +250,8 @@ class LocalEngine:
         )
         self._done.append((waiting.ticket, completion))
 
-    def _scored(self, n_prompt: int, labels: dict[str, tuple[int, ...]], means: dict[str, str]) -> _Answering:
-        """The label probabilities; no text is written. `labels` has every spelling, `means` the label of each."""
+    def _scored(self, n_prompt: int, labels: dict[str, tuple[int, ...]]) -> _Answering:
+        """The label probabilities; no text is written."""
         scoring = score_labels(labels)
         next(scoring)
         logits = yield None
@@ -260,7 +259,7 @@ class LocalEngine:
             try:
                 path = scoring.send(logits)
             except StopIteration as stop:
-                logprobs = together(stop.value, means)
+                logprobs: dict[str, float] = stop.value
                 return _Answer(max(logprobs, key=logprobs.__getitem__), "label", 0, logprobs)
             logits = yield n_prompt, list(path)
 

@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 
 from trustmine.config import Settings
 from trustmine.errors import ModelError
-from trustmine.llm import abilities, chat, inert, labels, server
+from trustmine.llm import abilities, chat, inert, server
 from trustmine.llm.abilities import CONTINUE, LLAMA_SERVER, Abilities, Body
 from trustmine.llm.base import OPENAI_COMPATIBLE, ContextOverflow, ModelInfo
 from trustmine.llm.hashes import rendered_hash, sha256_of
@@ -292,7 +292,6 @@ def _request_hash(request: Request, can: Abilities, info: ModelInfo) -> str:
             "labels": request.labels,
             "top_logprobs": can.top_logprobs if request.labels else None,
             "can_continue": can.can_continue if request.labels else None,
-            **({"label_scores": labels.VERSION} if request.labels else {}),
             "grammar": request.grammar,
             "form": form,
             "schema": request.schema if form == "schema" else None,

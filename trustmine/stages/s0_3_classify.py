@@ -3,11 +3,11 @@
 A verdict from a list of known commits or an advisory outranks the model's,
 which is not asked then (setting trusted_labels; the fixes that OSS-Fuzz found
 by bisection are too often another commit). Otherwise the model is asked for
-the probabilities of yes, no and cannot decide twice, to the opposite question
-and to the question itself about the same evidence; `calibration.mean` of both
-is what counts. The calibration makes a label of it, and, as the setting `rationale` says, the
-last conversation goes on with the reason for it. Raw probabilities are stored
-whatever the calibration was.
+the probabilities of yes, no and cannot decide (calibration.SPELLINGS) twice, to
+the opposite question and to the question itself about the same evidence; their
+`calibration.mean` is what counts. The calibration makes a label of it, and, as
+the setting `rationale` says, the last conversation goes on with the reason for
+it. Raw probabilities are stored whatever the calibration was.
 """
 
 import contextlib
@@ -77,14 +77,14 @@ def classify_requests(commit: Commit, ctx: Context) -> tuple[Request, ...]:
         what = f"Prompt {prompt.name} has {len(prompt.questions)} questions"
         raise PromptError(what, ", ".join(prompt.questions), "s0_3 asks one question, or one and its opposite")
     return tuple(
-        prompt.request(labels=calibration.LABELS, question=question, message=commit.message, patch=patch)
+        prompt.request(labels=tuple(calibration.SPELLINGS), question=question, message=commit.message, patch=patch)
         for question in (reversed(prompt.questions) if prompt.questions else (None,))
     )
 
 
 def raw(answers: Sequence[Completion]) -> dict[str, float]:
     """The label log-probabilities that the answers to `classify_requests` come to."""
-    found = [answer.label_logprobs for answer in answers if answer.label_logprobs is not None]
+    found = [calibration.together(answer.label_logprobs) for answer in answers if answer.label_logprobs is not None]
     if len(found) < len(answers):
         raise ValueError("the engine gave no label probabilities")
     return calibration.mean(found[-1], found[0] if len(found) > 1 else None)
