@@ -197,7 +197,7 @@ def test_in_the_wide_profile_a_forgotten_check_becomes_training_instructions(
     assert facts.one(Segment, row).n_fix_lines == 1
     made = {(one.task, one.example_no): one for one in facts.all(Instruction, row)}
     assert check in made["infill", 1].output
-    assert "In place of line 9 the candidate has its lines 9-11" in made["calibrate", 1].output
+    assert "The candidate adds its lines 9-10 and adds its line 13." in made["calibrate", 1].output
 
 
 PATCHED = (helpers.MESSAGE, "-    memcpy(out->name, data + HEADER_SIZE, name_len);\n")
@@ -223,7 +223,7 @@ def test_tasks_that_show_the_same_evidence_begin_with_the_same_tokens(
     folder = tmp_path / "repo"
     files = {
         "src/record.c": helpers.PRE_FILE,
-        "src/record.h": helpers.HEADER.replace("#define HEADER_SIZE 4\n", ""),
+        "src/record.h": helpers.HEADER.replace("#define HEADER_SIZE 4\n", '#include "one.h"\n#include "two.h"\n'),
         "one.h": "#define HEADER_SIZE 8\n",
         "two.h": "#define HEADER_SIZE 16\n",
     }
