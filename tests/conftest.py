@@ -1,6 +1,7 @@
 """Fixtures that many tests share: databases, repositories, the built-in model."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from trustmine import stopping
 from trustmine.db.connect import connect
 
 # The same examples on every run, so that a red test is a change and not bad luck.
@@ -41,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = {name: i for i, name in enumerate(LONGEST)}
         items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """As they were: a command that was stopped in this process has them ignored, and so have its children."""
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from trustmine import calibration
 from trustmine.config import Settings
 from trustmine.prompts import Prompts
 from trustmine.records import (
@@ -254,6 +256,16 @@ def completion(text: str, finish_reason: str = "stop") -> Completion:
         request_hash=hashlib.sha256(text.encode()).hexdigest(),
         rendered_hash="r",
     )
+
+
+def judgement(yes: float, no: float, cannot_decide: float) -> Completion:
+    """The probabilities of labels as a small model gives them: most with a capital letter."""
+    p = {calibration.YES: yes, calibration.NO: no, calibration.CANNOT_DECIDE: cannot_decide}
+    logprobs = {
+        text: math.log(p[label] * (0.8 if text[0].isupper() else 0.2)) for text, label in calibration.SPELLINGS.items()
+    }
+    likeliest = max(logprobs, key=logprobs.__getitem__)
+    return dataclasses.replace(completion(likeliest, "label"), label_logprobs=logprobs)
 
 
 Answer = str | Completion

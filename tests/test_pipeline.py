@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from trustmine import console, ingest, labels, pipeline, resources, verify
+from trustmine.calibration import SPELLINGS
 from trustmine.config import Settings
 from trustmine.db import queries, recipes
 from trustmine.db.claims import Scope
@@ -112,7 +113,7 @@ def test_model_verdicts_keep_raw_probabilities_and_their_calibration(conn: sqlit
         assert p_yes + p_no + p_undecided == pytest.approx(1, abs=1e-6)
         assert 0 <= p_fix <= 1
         assert calibration_id == 1
-        assert set(json.loads(logprobs)) == {"yes", "no", "cannot decide"}
+        assert set(json.loads(logprobs)) == set(SPELLINGS)
         assert (rationale is not None) == (label == "yes")
     method, n_rows = conn.execute("SELECT method, n_rows FROM calibrations").fetchone()
     assert (method, n_rows) == ("batch", 8)

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -71,15 +70,14 @@ class GoodEngine:
         if not request.labels:
             return dataclasses.replace(helpers.completion(self._answers[request.task]), **hashes)
         shown = request.messages[-1].content
-        p = {"yes": 0.05, "no": 0.9, "cannot decide": 0.05}
+        yes, no, cannot_decide = 0.05, 0.9, 0.05
         if "crafted record" in shown:
-            p = {"yes": 0.8, "no": 0.15, "cannot decide": 0.05}
+            yes, no, cannot_decide = 0.8, 0.15, 0.05
         elif "Maybe" in shown:
-            p = {"yes": 0.1, "no": 0.1, "cannot decide": 0.8}
+            yes, no, cannot_decide = 0.1, 0.1, 0.8
         if shown.endswith(OPPOSITE):
-            p |= {"yes": p["no"], "no": p["yes"]}
-        logprobs = {label: math.log(value) for label, value in p.items()}
-        return dataclasses.replace(helpers.completion("no", "label"), label_logprobs=logprobs, **hashes)
+            yes, no = no, yes
+        return dataclasses.replace(helpers.judgement(yes, no, cannot_decide), **hashes)
 
     def close(self) -> None:
         pass

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import math
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -67,9 +66,7 @@ ANSWERS = {
 def good_model(request: Request) -> Completion:
     if request.labels:
         is_opposite = request.messages[-1].content.endswith(OPPOSITE)
-        yes, no = (0.15, 0.8) if is_opposite else (0.8, 0.15)
-        logprobs = {"yes": math.log(yes), "no": math.log(no), "cannot decide": math.log(0.05)}
-        return dataclasses.replace(completion("no" if is_opposite else "yes", "label"), label_logprobs=logprobs)
+        return helpers.judgement(0.15, 0.8, 0.05) if is_opposite else helpers.judgement(0.8, 0.15, 0.05)
     return completion(ANSWERS[request.task])
 
 

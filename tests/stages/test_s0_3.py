@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 from llm_helpers import ask
+from stage_helpers import judgement
 
-from trustmine.calibration import CANNOT_DECIDE, NO, SPELLINGS, YES, Calibration
+from trustmine.calibration import SPELLINGS, Calibration
 from trustmine.config import Settings
 from trustmine.errors import PromptError
 from trustmine.llm.base import ContextOverflow
@@ -58,10 +59,7 @@ def context(
 
 
 def probabilities(yes: float, no: float, cannot_decide: float) -> Completion:
-    p = {YES: yes, NO: no, CANNOT_DECIDE: cannot_decide}
-    # As small models have it, most of it with a capital letter.
-    logprobs = {text: math.log(p[label] * (0.8 if text[0].isupper() else 0.2)) for text, label in SPELLINGS.items()}
-    return Completion("", "label", logprobs, 10, 0, 0, 1.0, "hash of the call", "")
+    return replace(judgement(yes, no, cannot_decide), request_hash="hash of the call")
 
 
 def exchanged(answer: Completion) -> Completion:
