@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
+from trustmine import stopping
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -82,7 +84,8 @@ class _Crew(Generic[T, R]):
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=_main, args=(self._work, theirs), name="trustmine-hand", daemon=True)
-        process.start()
+        with stopping.held_back():
+            process.start()
         theirs.close()
         self._give(ours, process, item, n_tries)
 
@@ -102,6 +105,7 @@ class _Crew(Generic[T, R]):
 
 def _main(work: Callable[[T], R], link: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.SIGNALS)  # the others had to wait while we started
     with contextlib.suppress(EOFError, OSError):  # the parent is gone, or needs us no more
         while True:
             item = link.recv()

@@ -11,6 +11,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -48,6 +49,7 @@ def held_back() -> Iterator[None]:
 
     Python would print a traceback if one came while it starts.
     """
+    resource_tracker.ensure_running()  # else the first process starts it as well, which lets signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
