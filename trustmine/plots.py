@@ -1,6 +1,7 @@
 """Pictures of data sets and scores, as PNG. The only user of matplotlib, which is an optional extra."""
 
 import importlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ _DPI = 100
 _WIDTH = 0.8  # of a standing bar
 _MIN_PLACES = 5  # for standing bars: few of them are not drawn out
 _MAX_CHARS = 80  # of names that stand in one line
+_TITLE_CHARS = 50  # of a line above a square picture
 _MAX_STANDING, _MAX_NAME = 20, 14  # bars, and characters of a name, that there is room for side by side
 
 
@@ -72,7 +74,7 @@ def roc(path: Path, title: str, curve: Curve, label: str, axis_labels: tuple[str
     axes.plot([0, *curve.fallout], [0, *curve.recall], label=label)
     axes.plot([0, 1], [0, 1], ":", color="grey", label="chance")
     axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1], aspect="equal")
-    axes.set_title(title, parse_math=False)  # a model's name is that of strangers
+    axes.set_title(_folded(title), parse_math=False)  # a model's name is that of strangers
     axes.legend(loc="lower right")
     _save(figure, path)
 
@@ -90,11 +92,16 @@ def reliability(path: Path, title: str, ways: Mapping[str, Sequence[Bin]]) -> No
         upper.plot(x, [one.share for one in bins], "o-", label=name)
         lower.plot(x, [one.n for one in bins], "o-")
     upper.set(ylabel="share of known fixes")
-    upper.set_title(title, parse_math=False)
+    upper.set_title(_folded(title), parse_math=False)
     lower.set(xlabel="p(fix)", ylabel="rows")
     lower.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", fontsize="small")
     _save(figure, path)
+
+
+def _folded(title: str) -> str:
+    """In as many lines as a narrow picture needs."""
+    return textwrap.fill(title, _TITLE_CHARS)
 
 
 def _figures() -> Any:
