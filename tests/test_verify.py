@@ -17,7 +17,8 @@ from trustmine import benign, cli, labels, verify
 from trustmine.db import claims, recipes
 from trustmine.db.claims import Failure
 from trustmine.db.connect import connect
-from trustmine.verify import CHECKS
+from trustmine.db.facts import FactReader
+from trustmine.verify import CHECKS, again
 
 FIX = 2  # id of the commit that goes through all stages, judged by the model
 
@@ -198,6 +199,18 @@ def test_a_label_given_after_the_verdict_is_no_damage(db: Path, tmp_path: Path) 
     conn.close()
 
 
+@pytest.mark.parametrize("commit_id", [FIX, 14])
+def test_a_weakness_that_a_label_named_after_the_instructions_is_no_damage(
+    db: Path, tmp_path: Path, commit_id: int
+) -> None:
+    conn = connect(db)
+    sha = conn.execute("SELECT sha FROM commits WHERE id = ?", (commit_id,)).fetchone()[0]
+    (tmp_path / "a_list.csv").write_text(f"commit,cwe\n{sha},CWE-120\n")
+    labels.label(conn, tmp_path / "a_list.csv")
+    assert found(conn) == {}
+    conn.close()
+
+
 def test_a_row_that_did_not_fit_the_context_and_was_labelled_later_is_no_damage(db: Path, tmp_path: Path) -> None:
     conn = connect(db)
     recipes.send_back(conn, "s0_3", [5])
@@ -244,6 +257,16 @@ def test_without_the_repository_what_needs_it_is_counted_and_the_rest_is_checked
     assert skipped == {"commits": 15, "s0_1_again": 13, "s1_1_again": 10, "s2_1_again": 1, "benign_again": 1}, (
         "of s0_1 all but those without a keyword"
     )
+    conn.close()
+
+
+def test_what_s1_1_asks_of_a_repository_is_answered_when_it_is_done_again(db: Path) -> None:
+    conn = connect(db, read_only=True)
+    repos = again._Repos(conn)
+    stored, repo = again._Stored(repos, FactReader(conn)).get(1), repos.get(1)
+    sha = repo.resolve("HEAD")
+    assert stored.find_file(sha, b"src/record.c") == repo.find_file(sha, b"src/record.c") is not None
+    assert stored.top_files(sha) == repo.top_files(sha)
     conn.close()
 
 
