@@ -601,7 +601,7 @@ CREATE TABLE file_lifespans (
     tree_sha  TEXT NOT NULL,              -- the commit whose tree was looked at
     path      BLOB NOT NULL,              -- as git has it
     oid       TEXT NOT NULL,              -- git blob of the file
-    rules     TEXT NOT NULL,              -- version of the rules and of the parser
+    rules     TEXT NOT NULL,              -- version of the rules and of the parser, and SHA of the history's oldest commit
     functions TEXT NOT NULL CHECK (json_valid(functions)), -- a list, in their order: name, first_line, last_line,
                                           -- body (hash without comments and white space), n_tokens (cl100k_base), since
                                           -- (SHA of the commit that made it what it is), n_changes (commits since then

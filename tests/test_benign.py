@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from trustmine.cli import main
 from trustmine.config import Settings
 from trustmine.db import facts, recipes
 from trustmine.db.connect import connect
+from trustmine.errors import RepositoryError
 from trustmine.export import export
 from trustmine.records import Verdict
 
@@ -148,6 +150,20 @@ def test_the_same_database_and_repository_give_the_same_examples(
     first = everything()
     choose(conn)
     assert everything() == first
+
+
+def test_a_history_that_was_deepened_and_not_ingested_again_is_an_error(
+    conn: sqlite3.Connection, history: dict[str, int], tmp_path: Path
+) -> None:
+    [path] = conn.execute("SELECT path FROM repos").fetchone()
+    shallow = tmp_path / "shallow"
+    subprocess.run(["git", "clone", "-q", "--bare", "--depth=2", f"file://{path}", str(shallow)], check=True)
+    ingest.ingest(conn, ingest.find(str(shallow)), name="shallow")
+    subprocess.run(["git", "fetch", "-q", "--unshallow"], check=True, cwd=shallow)
+    with pytest.raises(RepositoryError, match="further back than was ingested"):
+        benign.choose(conn, Settings(), 2, 9)
+    ingest.ingest(conn, ingest.find(str(shallow)), name="shallow")
+    assert benign.choose(conn, Settings(), 2, 9).n_chosen > 0
 
 
 def test_lengths_are_those_of_vulnerable_functions(conn: sqlite3.Connection, history: dict[str, int]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trustmine import ingest
+from trustmine import ingest, worker
+from trustmine.config import Settings
 from trustmine.errors import RepositoryError
 from trustmine.text import encode
 
@@ -110,6 +111,26 @@ def test_a_shallow_clone_works_and_its_boundary_is_marked(conn: sqlite3.Connecti
     done = ingest.ingest(conn, ingest.find(str(tmp_path / "shallow")))
     assert (done.n_new, done.is_shallow) == (2, True)
     assert conn.execute("SELECT is_boundary FROM commits ORDER BY id").fetchall() == [(1,), (0,)]
+
+
+def test_the_older_commits_of_a_deepened_clone_are_added_and_its_old_end_is_looked_at_again(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 5)
+    shallow = tmp_path / "shallow"
+    subprocess.run(["git", "clone", "-q", "--depth=2", f"file://{tmp_path}/repo", str(shallow)], check=True)
+    ingest.ingest(conn, ingest.find(str(shallow)))
+    worker.advance(conn, "s0_1", Settings())
+    assert conn.execute("SELECT reject_reason FROM commits WHERE is_boundary").fetchall() == [("shallow_boundary",)]
+    subprocess.run(["git", "fetch", "-q", "--depth=4"], check=True, cwd=shallow)
+    done = ingest.ingest(conn, ingest.find(str(shallow)))
+    assert (done.n_new, done.n_commits, done.is_shallow) == (2, 4, True)
+    subprocess.run(["git", "fetch", "-q", "--unshallow"], check=True, cwd=shallow)
+    done = ingest.ingest(conn, ingest.find(str(shallow)))
+    assert (done.n_new, done.n_commits, done.is_shallow) == (1, 5, False)
+    assert ingest.ingest(conn, ingest.find(str(shallow))).n_new == 0
+    worker.advance(conn, "s0_1", Settings())
+    assert conn.execute("SELECT DISTINCT reject_reason, is_boundary FROM commits").fetchall() == [("empty_diff", 0)]
 
 
 def test_a_url_is_cloned_once_and_fetched_then(conn: sqlite3.Connection, git: Git, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Since when functions are as they are: against a look at every commit, one by one."""
 
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,3 +193,18 @@ def test_changes_are_those_of_regular_files_whatever_their_paths(git: Git, tmp_p
         (chain[0], [FileChange(None, b"link.c", None, now), FileChange(odd.encode(), b"plain.c", a, a)]),
         (chain[1], [FileChange(None, odd.encode(), None, a)]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("// why\n" * 20_000 + "int f(int a)\n{\n    return a;\n}\n", "static int f(int a)\n{\n    return a;\n}\n"),
+        (f"int f(int a)\n{{\n{'f(1);' * 9_000}\n}}\n", f"int f(int a)\n{{\n{'f(1);' * 9_000}f(2);\n}}\n"),
+    ],
+)
+def test_no_version_takes_quadratic_time(git: Git, tmp_path: Path, before: str, after: str) -> None:
+    commit(git, tmp_path, "one", a__c=before)
+    last = commit(git, tmp_path, "two", a__c=after)
+    started = time.process_time()
+    assert lived(tmp_path)["f"].since_sha == last
+    assert time.process_time() - started < 10

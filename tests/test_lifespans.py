@@ -128,6 +128,41 @@ def test_where_a_shallow_clone_ends_a_function_may_be_older(conn: sqlite3.Connec
     assert cut["a4"] and not cut["a0"]
 
 
+def test_what_a_shallow_clone_knew_is_not_believed_once_it_is_deeper(
+    conn: sqlite3.Connection, git: Git, folder: Path
+) -> None:
+    for number in range(3):
+        commit(git, folder, number)
+    shallow = folder.parent / "shallow"
+    subprocess.run(["git", "clone", "-q", "--bare", "--depth=2", f"file://{folder}", str(shallow)], check=True)
+    find(conn, shallow)
+    subprocess.run(["git", "fetch", "-q", "--unshallow"], check=True, cwd=shallow)
+    deeper = find(conn, shallow)
+    conn.execute("DELETE FROM file_lifespans")
+    assert deeper == find(conn, shallow)
+    assert {one.n_commits for one in deeper if one.life.name == "a4"} == {2}
+
+
+def test_of_two_functions_that_are_alike_each_keeps_its_own_history(
+    conn: sqlite3.Connection, git: Git, folder: Path
+) -> None:
+    twin = body("twin", 1)
+    tabs = twin.replace("    ", "\t")
+    for text in (
+        f"#if A\n{twin}#endif\n",
+        f"#if A\n{tabs}#endif\n#if B\n{twin}#endif\n",
+        f"#if A\n{tabs}#endif\n#if B\n{twin}#endif\n\n\n",
+    ):
+        (folder / "a.c").write_text(text)
+        git("add", "-A")
+        git("commit", "-q", "-m", "more")
+    fresh = find(conn, folder)
+    conn.execute("DELETE FROM file_lifespans")
+    find(conn, folder, "HEAD~1")
+    assert find(conn, folder) == fresh
+    assert len({one.life.touched for one in fresh}) == 2
+
+
 def _double(item: int) -> int:
     if item == 3:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,11 +13,12 @@ import pytest
 import verify_helpers as helpers
 from verify_helpers import show
 
-from trustmine import cli, labels, verify
+from trustmine import benign, cli, labels, verify
 from trustmine.db import claims, recipes
 from trustmine.db.claims import Failure
 from trustmine.db.connect import connect
-from trustmine.verify import CHECKS
+from trustmine.db.facts import FactReader
+from trustmine.verify import CHECKS, again
 
 FIX = 2  # id of the commit that goes through all stages, judged by the model
 
@@ -104,6 +105,9 @@ DAMAGE: dict[str, str | Callable[[sqlite3.Connection], None]] = {
     "s3_2_again": "UPDATE explanations SET impact = 'other' WHERE commit_id = 2",
     "instructions": "UPDATE instructions SET split = 'bench' WHERE commit_id = 2 AND task = 'refine'",
     "s4_again": "UPDATE instructions SET output = output || 'x' WHERE commit_id = 2 AND task = 'refine'",
+    "benign_functions": "UPDATE instructions SET example_no = 7 WHERE task = 'benign'",
+    "benign_again": "UPDATE benign_functions SET text = replace(text, 'n * 2', 'n * 3')",
+    "file_lifespans": 'UPDATE file_lifespans SET functions = replace(functions, \'"since":"\', \'"since":"0\')',
 }
 
 
@@ -137,6 +141,8 @@ def test_damage_is_found_by_its_check_alone_and_repaired_rows_come_out_as_they_w
     own = [check for check in CHECKS if check.name == name]
     assert list(found(conn, repair=True, checks=own)) == [name]
     helpers.advance_all(conn, helpers.GoodEngine())
+    if name in ("benign_functions", "benign_again", "file_lifespans"):
+        benign.choose(conn, helpers.SETTINGS, 1, 9)
     after = helpers.content(conn)
     if name == "blob_symbols":  # kept for speed: made anew when a row needs them
         assert after.pop("blob_symbols") == []
@@ -193,6 +199,18 @@ def test_a_label_given_after_the_verdict_is_no_damage(db: Path, tmp_path: Path) 
     conn.close()
 
 
+@pytest.mark.parametrize("commit_id", [FIX, 14])
+def test_a_weakness_that_a_label_named_after_the_instructions_is_no_damage(
+    db: Path, tmp_path: Path, commit_id: int
+) -> None:
+    conn = connect(db)
+    sha = conn.execute("SELECT sha FROM commits WHERE id = ?", (commit_id,)).fetchone()[0]
+    (tmp_path / "a_list.csv").write_text(f"commit,cwe\n{sha},CWE-120\n")
+    labels.label(conn, tmp_path / "a_list.csv")
+    assert found(conn) == {}
+    conn.close()
+
+
 def test_a_row_that_did_not_fit_the_context_and_was_labelled_later_is_no_damage(db: Path, tmp_path: Path) -> None:
     conn = connect(db)
     recipes.send_back(conn, "s0_3", [5])
@@ -236,9 +254,19 @@ def test_without_the_repository_what_needs_it_is_counted_and_the_rest_is_checked
     results = {result.check.name: result for result in verify.verify(conn, helpers.SETTINGS, show)}
     assert {name for name, result in results.items() if result.n_found} == {"masks"}
     skipped = {name: sum(result.skipped.values()) for name, result in results.items() if result.skipped}
-    assert skipped == {"commits": 15, "s0_1_again": 13, "s1_1_again": 10, "s2_1_again": 1}, (
+    assert skipped == {"commits": 15, "s0_1_again": 13, "s1_1_again": 10, "s2_1_again": 1, "benign_again": 1}, (
         "of s0_1 all but those without a keyword"
     )
+    conn.close()
+
+
+def test_what_s1_1_asks_of_a_repository_is_answered_when_it_is_done_again(db: Path) -> None:
+    conn = connect(db, read_only=True)
+    repos = again._Repos(conn)
+    stored, repo = again._Stored(repos, FactReader(conn)).get(1), repos.get(1)
+    sha = repo.resolve("HEAD")
+    assert stored.find_file(sha, b"src/record.c") == repo.find_file(sha, b"src/record.c") is not None
+    assert stored.top_files(sha) == repo.top_files(sha)
     conn.close()
 
 
@@ -283,7 +311,7 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
 def test_the_command_lists_what_it_found_with_short_shas_and_says_what_to_do(
     db: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(capsys, "verify", "--quick", "--db", str(db)) == (0, "29 checks, nothing found\n")
+    assert run(capsys, "verify", "--quick", "--db", str(db)) == (0, "31 checks, nothing found\n")
     conn = connect(db)
     plant(conn, DAMAGE["masks"])
     plant(conn, "UPDATE masks SET removed = char(27) || '[31m'")

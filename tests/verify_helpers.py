@@ -12,7 +12,7 @@ from pathlib import Path
 import stage_helpers as helpers
 from conftest import GIT_ENV
 
-from trustmine import ingest, labels, worker
+from trustmine import benign, ingest, labels, worker
 from trustmine.config import Settings
 from trustmine.db import recipes
 from trustmine.db.connect import connect
@@ -27,6 +27,7 @@ SETTINGS = Settings(calibration_rows=8, max_elements=6, max_attempts=2)
 FIX = helpers.MESSAGE
 UNDECIDED = "Maybe fix something\n"
 LABELLED = "record: check the length again\n"
+STEADY = "int steady(int n)\n{\n    n = n * 2;\n    n = n + 1;\n    return n;\n}\n"
 ANSWERS = {
     "rationale": "A length from the record is used unchecked.",
     "mask": "9-9",
@@ -104,7 +105,7 @@ def write_repo(path: Path) -> None:
         git(path, "add", "-A")
         git(path, "commit", "-q", "-m", message)
 
-    commit("records", record_h=helpers.HEADER, record_c=helpers.PRE_FILE)
+    commit("records", record_h=helpers.HEADER, record_c=helpers.PRE_FILE, steady_c=STEADY)
     commit(FIX, record_c=helpers.POST_FILE)
     for n in range(9):
         commit(f"Fix warning {n}", other_c=f"int f(void)\n{{\n    return {n};\n}}\n")
@@ -125,6 +126,7 @@ def make(folder: Path) -> Path:
     known.write_text(f"commit,cve,cwe\n{sha},CVE-2020-1234,CWE-787\n")
     labels.label(conn, known)
     advance_all(conn, GoodEngine())
+    assert benign.choose(conn, SETTINGS, 1, 9).n_chosen, "no function is left that no fix has touched"
     conn.close()
     return db
 
@@ -145,6 +147,8 @@ def content(conn: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
         "failures": "SELECT commit_id, stage, attempt FROM failures",
         "calls": "SELECT commit_id, stage, request_hash, prompt_hash, rendered_hash, completion, label_logprobs"
         " FROM llm_calls",
+        "benign_functions": "SELECT * FROM benign_functions",
+        "file_lifespans": "SELECT * FROM file_lifespans",
         "calibrations": 'SELECT hash, "offset" FROM calibrations',
     }
     found |= {fact.TABLE: f"SELECT * FROM {fact.TABLE}" for fact in FACTS if fact.TABLE != "verdicts"}

@@ -96,6 +96,9 @@ def _choose(
         )
     )
     chain = repo.first_parents(tip)
+    if not conn.execute("SELECT 1 FROM commits WHERE repo_id = ? AND sha = ?", (repo_id, chain[-1])).fetchone():
+        what = "The history goes further back than was ingested: a shallow clone was deepened"
+        raise RepositoryError(what, repo.path, f"trustmine ingest {repo.path} --name {name}")
     found, given_up = lifespans.lifespans(
         conn, repo, repo_id, chain, lambda path: _is_source(path, settings), n_processes, progress
     )

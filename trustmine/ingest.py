@@ -3,6 +3,8 @@
 One row per commit reachable from the chosen refs, parents before children.
 Again means: only commits not seen yet. Interrupted at any instant, the next
 ingest adds what is missing: tips are noted only once all their rows are in.
+Where a shallow clone has been deepened, the older commits are added, and those
+at which it ended go back to s0_1.
 """
 
 import os
@@ -15,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from trustmine import gitrepo
+from trustmine.db import recipes
 from trustmine.db.connect import transaction
 from trustmine.db.facts import as_json
 from trustmine.errors import RepositoryError
@@ -99,19 +102,27 @@ def register(conn: sqlite3.Connection, source: Source, name: str | None = None) 
 def steps(conn: sqlite3.Connection, source: Source, repo_id: int) -> Generator[int, None, Ingested]:
     """Add the commits batch by batch; yields the number walked so far after each."""
     repo = source.repo
+    deepened = _deepened(conn, repo, repo_id)
     known = [row[0] for row in conn.execute("SELECT sha FROM refs WHERE repo_id = ?", (repo_id,))]
+    if deepened:
+        known = []  # what is new is older than all that is known
     n_walked = n_new = 0
     headers = repo.walk(tuple(source.tips.values()), known)
     while batch := list(islice(headers, BATCH)):
         n_new += _store(conn, repo_id, batch)
         n_walked += len(batch)
         yield n_walked
+    if deepened:
+        recipes.send_back(conn, "s0_1", deepened)
     with transaction(conn):
         conn.executemany(
             "INSERT OR REPLACE INTO refs (repo_id, ref, sha) VALUES (?, ?, ?)",
             [(repo_id, ref, sha) for ref, sha in source.tips.items()],
         )
-        conn.execute("UPDATE repos SET ingested_at_s = ? WHERE id = ?", (time.time(), repo_id))
+        conn.execute(
+            "UPDATE repos SET is_shallow = ?, ingested_at_s = ? WHERE id = ?", (repo.is_shallow, time.time(), repo_id)
+        )
+        conn.executemany("UPDATE commits SET is_boundary = 0 WHERE id = ?", [(i,) for i in deepened])
     n_commits = conn.execute("SELECT count(*) FROM commits WHERE repo_id = ?", (repo_id,)).fetchone()[0]
     row_name = conn.execute("SELECT name FROM repos WHERE id = ?", (repo_id,)).fetchone()[0]
     return Ingested(row_name, repo.path, n_new, n_commits, repo.is_shallow)
@@ -142,8 +153,16 @@ def _repo_row(conn: sqlite3.Connection, repo: GitRepo, url: str | None, name: st
                 (name, repo.path, url, repo.is_shallow, time.time()),
             )
             return int(cursor.lastrowid or 0)
-        conn.execute("UPDATE repos SET is_shallow = ? WHERE id = ?", (repo.is_shallow, found[0]))
     return int(found[0])
+
+
+def _deepened(conn: sqlite3.Connection, repo: GitRepo, repo_id: int) -> list[int]:
+    """Commits at which the clone was cut off when they were ingested, and is no more."""
+    (was_shallow,) = conn.execute("SELECT is_shallow FROM repos WHERE id = ?", (repo_id,)).fetchone()
+    if not was_shallow:
+        return []
+    cut = conn.execute("SELECT id, sha FROM commits WHERE repo_id = ? AND is_boundary = 1", (repo_id,))
+    return [commit_id for commit_id, sha in cut if repo.has(sha) and not repo.is_cut_off(sha)]
 
 
 def _store(conn: sqlite3.Connection, repo_id: int, headers: Sequence[CommitHeader]) -> int:

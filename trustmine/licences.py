@@ -24,6 +24,7 @@ _HEAD_BYTES = 8_192  # where in a file its own licence may stand
 _LINE = re.compile(rb"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+() \t-]{1,200})")
 MIN_CHARS = 500  # of a licence inside of another text; what is shorter may only speak of one
 MAX_NAMED = 8  # files that are looked into because a README names them
+MAX_PATHS = 200  # that may be such names; each is looked for in the tree of every commit
 
 _NAME = re.compile(rb"(?:licen[cs]e|copying|unlicen[cs]e)(?:[.-][\w.+-]{1,40})?", re.IGNORECASE)
 
@@ -84,7 +85,9 @@ def _named(readme: bytes) -> tuple[bytes, ...]:
         is_headed = len(above.split()) <= _HEADING_WORDS and _SPEAKS_OF_IT.search(above)
         if is_headed or _SPEAKS_OF_IT.search(paragraph):
             named |= {match[1].encode(): None for match in _PATH.finditer(paragraph)}
-    return tuple(named)
+        if len(named) >= MAX_PATHS:
+            break
+    return tuple(named)[:MAX_PATHS]
 
 
 def of_texts(texts: Iterable[bytes]) -> str:

@@ -28,6 +28,10 @@ VERSION = 1
 # Bytes of an old version whose tokens are compared at first; four times as many each time that they fit.
 FIRST_BYTES = 160
 _BODY_BYTES = 16  # of a body's hash
+# Bytes read around places of a function's name in one version, as a multiple of the version's size, before a parser is
+# asked: whole lines are read, and one may be very long and name the function again and again.
+MAX_READ = 64
+MAX_HEAD_BYTES = 4_096  # that may stand between a function's first line and its name, comments included
 
 _NAME = re.compile(rb"~?\w+")
 _WORD = re.compile(rb"\w")
@@ -215,10 +219,13 @@ def _laid_out(old: bytes, one: _Alive, path: str) -> tuple[int, int] | None:
     if called is None:  # an operator may be written in several ways, and a macro may make the name
         return None if one.body in strip_comments_and_space(old, path) else NOWHERE
     head, tail = one.body[: called.start()].strip(), one.body[called.start() :]
-    at = old.find(name)
+    at, left = old.find(name), MAX_READ * len(old)
     while at >= 0:
         if not _WORD.match(old[max(at - 1, 0) : at]) and _OPENS.match(old, at + len(name)):
-            end = _reaches(old, at, tail, path)
+            end, n_read = _reaches(old, at, tail, path)
+            left -= n_read
+            if left < 0:
+                return None
             start = None if end is None else _head(old, at, head, path)
             if end is not None and start is not None:
                 if start < 0:
@@ -230,16 +237,20 @@ def _laid_out(old: bytes, one: _Alive, path: str) -> tuple[int, int] | None:
     return NOWHERE
 
 
-def _reaches(old: bytes, start: int, tail: bytes, path: str) -> int | None:
-    """A line end, at most four times as far as needed, up to which the text has at least these tokens; None if not."""
-    size = FIRST_BYTES
+def _reaches(old: bytes, start: int, tail: bytes, path: str) -> tuple[int | None, int]:
+    """A line end, at most four times as far as needed, up to which the text has at least these tokens; None if not.
+
+    And the bytes that were read.
+    """
+    size, n_read = FIRST_BYTES, 0
     while True:
         end = _line_end(old, start + size)
+        n_read += end - start
         there = strip_comments_and_space(old[start:end], path)
         if there.startswith(tail):
-            return end
+            return end, n_read
         if end == len(old) or not tail.startswith(there):
-            return None
+            return None, n_read
         size *= 4
 
 
@@ -277,6 +288,8 @@ def _head(old: bytes, name_at: int, head: bytes, path: str) -> int | None:
             return start
         if b"*/" in before and b"*/" in found:
             return -1  # a comment that begins further up
+        if name_at - start > MAX_HEAD_BYTES:
+            return -1  # every line is read again with those above
         if start == 0 or not head.endswith(found):
             return None
 

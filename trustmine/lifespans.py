@@ -9,6 +9,7 @@ the files.
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -59,7 +60,7 @@ def lifespans(
     total = sum(len(lineage.steps) + 1 for lineage, _ in jobs)
     given_up, done = [], 0
     n_processes = max(1, min(n_processes, total // MIN_STEPS))
-    store = _Store(conn, repo_id, chain[0])
+    store = _Store(conn, repo_id, chain)
     with closing(store), closing(hands.share(_Walk(repo.path, chain), jobs, n_processes)) as results:
         for (lineage, _), found in results:
             if isinstance(found, hands.GivenUp):
@@ -92,7 +93,7 @@ def _to_do(
     """The files that are to be walked, each with what is known; stored are those that have not changed since then."""
     place = {sha: number for number, sha in enumerate(chain)}
     with transaction(conn):
-        conn.execute("DELETE FROM file_lifespans WHERE repo_id = ? AND rules <> ?", (repo_id, RULES))
+        conn.execute("DELETE FROM file_lifespans WHERE repo_id = ? AND rules <> ?", (repo_id, _rules(chain)))
     oids = {
         (place[sha], path): oid
         for sha, path, oid in conn.execute(
@@ -111,7 +112,7 @@ def _to_do(
                 if n_newer == 0:
                     same.append((chain[number], path, oid or ""))
                 else:
-                    known = number, {life.body: life for life in _lives(conn, repo_id, chain[number], path)}
+                    known = number, _by_body(_lives(conn, repo_id, chain[number], path))
                 break
         else:
             number, n_newer = -1, 1
@@ -125,6 +126,17 @@ def _to_do(
             same,
         )
     return jobs
+
+
+def _rules(chain: Sequence[str]) -> str:
+    """What else than the file lifespans depend on: where the history ends, for a clone may be deepened, is of it."""
+    return f"{RULES} {chain[-1]}"
+
+
+def _by_body(found: Sequence[Life]) -> dict[str, Life]:
+    """Those that the file has once: which of two that are alike is meant, only their places in every version tell."""
+    n = Counter(life.body for life in found)
+    return {life.body: life for life in found if n[life.body] == 1}
 
 
 def _lives(conn: sqlite3.Connection, repo_id: int, sha: str, path: bytes) -> list[Life]:
@@ -141,14 +153,14 @@ def _read(functions: str) -> list[Life]:
 class _Store:
     """Stores files some at a time, so that little is lost when a run is stopped."""
 
-    def __init__(self, conn: sqlite3.Connection, repo_id: int, tip: str) -> None:
-        self._conn, self._repo_id, self._tip = conn, repo_id, tip
+    def __init__(self, conn: sqlite3.Connection, repo_id: int, chain: Sequence[str]) -> None:
+        self._conn, self._repo_id, self._tip, self._rules = conn, repo_id, chain[0], _rules(chain)
         self._waiting: list[tuple[int, str, bytes, str, str, str]] = []
         self._written_at = time.monotonic()
 
     def add(self, lineage: Lineage, found: Sequence[Life]) -> None:
         functions = json.dumps([asdict(life) for life in found], separators=(",", ":"))
-        self._waiting.append((self._repo_id, self._tip, lineage.path, lineage.oid, RULES, functions))
+        self._waiting.append((self._repo_id, self._tip, lineage.path, lineage.oid, self._rules, functions))
         if time.monotonic() > self._written_at + WRITE_S:
             self.close()
 

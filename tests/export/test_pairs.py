@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,12 @@ COMMENTS = [
 @pytest.mark.parametrize(("comment", "said"), COMMENTS)
 def test_a_comment_is_told_without_its_marks_and_not_if_it_is_of_security(comment: str, said: str) -> None:
     assert description.plain(comment) == said
+
+
+def test_a_word_without_end_is_read_once() -> None:
+    started = time.process_time()
+    assert description.plain(f"/* {'a' * 200_000} */") == ""
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from refine_helpers import MemoryFacts, a_commit, context, git
 
-from trustmine import patches, text
+from trustmine import licences, patches, text
 from trustmine.config import PROFILES
 from trustmine.gitrepo import GitRepo
 from trustmine.records import Advance, Diff, FunctionPair, Identifier, Label, Licence, PreImage, Reject
@@ -316,3 +316,10 @@ def test_the_licence_is_what_the_file_or_the_repository_says(
         (tmp_path / name).write_text(content)
     outcome = run(tmp_path, head + FUNCTION, head + FUNCTION.replace("n = 4", "n = 8"))
     assert outcome.facts[2] == Licence(*expected)
+
+
+def test_of_the_paths_that_a_readme_names_only_so_many_are_looked_for() -> None:
+    looked_for: list[bytes] = []
+    readme = b"Copying: " + b" ".join(b"doc/%d.txt" % n for n in range(10_000))
+    found = licences.of_repository({b"README": "a"}, lambda oid: readme, looked_for.append)
+    assert found == ("unknown", None) and len(looked_for) == licences.MAX_PATHS

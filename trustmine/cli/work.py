@@ -71,7 +71,7 @@ def _say_ingested(done: Any, seconds: float | None = None) -> None:
     if done.is_shallow:
         console.say(
             f"Warning: {done.repo} is a shallow clone: commits at its boundary cannot be compared with their parents "
-            f"and will be rejected\n  Try: git -C {done.path} fetch --unshallow"
+            f"and will be rejected\n  Try: git -C {done.path} fetch --unshallow, then ingest it again"
         )
     took = "" if seconds is None else f", in {console.duration(seconds)}"
     console.say(f"{done.repo}: {done.n_new:,} new commits, {done.n_commits:,} in all{took}")

@@ -45,7 +45,8 @@ _FORBIDDEN = re.compile(
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 _MARKS = re.compile(r"^[ \t]*\*+/|\*+/|^[ \t]*//+[!<]?|/\*+[!<]?|^[ \t]*\*+|[-=*#~_/]{4,}", re.MULTILINE)
-_NAME = re.compile(r"\w*_\w*|\w+\(\)|[a-z]+[A-Z]\w*")  # in a comment
+# In a comment. Tried at the beginning of a word alone, or else a long one takes quadratic time.
+_NAME = re.compile(r"\b\w*_\w*|\b\w+\(\)|(?<![a-z])[a-z]+[A-Z]\w*")
 _PLAIN_WORD = re.compile(r"[A-Za-z]{2,}")
 _TAG = re.compile(r"(?:^|\s)[@\\](?:brief|short|details|fn|name)\b[ \t]*")
 _FURTHER = re.compile(r"(?:^|\s)[@\\][a-z]+\b|(?:^|\n)[ \t]*(?:Returns?|Arguments|Parameters|Input|Output)\b.{0,20}:")

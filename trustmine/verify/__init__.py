@@ -17,7 +17,7 @@ from trustmine.db import recipes as recipe_rows
 from trustmine.db.connect import transaction
 from trustmine.errors import TrustmineError
 from trustmine.stages import STAGES
-from trustmine.verify import file, provenance, queue, texts
+from trustmine.verify import file, longlived, provenance, queue, texts
 from trustmine.verify.again import AGAIN, commits
 from trustmine.verify.base import Check, Finding, Look, Result, Statement
 
@@ -79,6 +79,9 @@ CHECKS: tuple[Check, ...] = (
     _again("s3_2"),
     _check("instructions", texts.instructions, "instructions"),
     _again("s4"),
+    _check("benign_functions", longlived.functions, "benign_functions"),
+    _check("benign_again", longlived.again, "benign_functions", slow=True),
+    _check("file_lifespans", longlived.lifespans, "file_lifespans"),
 )
 
 Show = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
