@@ -1,5 +1,6 @@
 """Checks what a run needs, without changing anything."""
 
+import contextlib
 import importlib.metadata
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from trustmine import __version__, resources
+from trustmine import __version__, resources, stopping
 from trustmine.config import Settings
 from trustmine.errors import ModelError, TrustmineError
 from trustmine.records import Message, Request
@@ -141,8 +142,9 @@ def _apart(look: Callable[[Settings], str], settings: Settings) -> str:
     """What `look` finds, run by a child process. Raises what it raises, and ModelError if it ends the process."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_tell, args=(look, settings, theirs))
-    process.start()
+    process = spawn.Process(target=_tell, args=(look, settings, theirs), daemon=True)  # ended when we are stopped
+    with stopping.held_back():
+        process.start()
     theirs.close()
     try:
         found: str | TrustmineError = ours.recv()
@@ -161,13 +163,15 @@ def _apart(look: Callable[[Settings], str], settings: Settings) -> str:
 
 
 def _tell(look: Callable[[Settings], str], settings: Settings, pipe: Connection) -> None:
-    try:
-        found: str | TrustmineError = look(settings)
-    except TrustmineError as error:
-        found = error
-    except Exception as error:  # of any library, so it may not bear the way through the pipe
-        found = ModelError(type(error).__name__, str(error))
-    pipe.send(found)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # stopped, as the parent is
+        stopping.listen()
+        try:
+            found: str | TrustmineError = look(settings)
+        except TrustmineError as error:
+            found = error
+        except Exception as error:  # of any library, so it may not bear the way through the pipe
+            found = ModelError(type(error).__name__, str(error))
+        pipe.send(found)
 
 
 def _processor() -> Check:
