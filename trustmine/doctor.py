@@ -152,7 +152,8 @@ def _apart(look: Callable[[Settings], str], settings: Settings) -> str:
         process.join()
         code = process.exitcode or 0
         how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
-        hint = "Build it on this machine: pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        package = f"llama-cpp-python=={importlib.metadata.version('llama-cpp-python')}"
+        hint = f"Build it on this machine: pip install --force-reinstall --no-cache-dir --no-deps {package}"
         raise ModelError("llama.cpp crashed", how or f"signal {-code}", hint) from None
     finally:
         ours.close()
