@@ -338,13 +338,13 @@ CREATE TABLE verdicts (
     commit_id    INTEGER PRIMARY KEY REFERENCES commits (id),
     label        TEXT NOT NULL CHECK (label IN ('yes', 'no', 'undecided')),
     source       TEXT NOT NULL,           -- 'model', or the list of a label from outside
-    p_yes        REAL,                    -- raw probabilities of the three labels; NULL for a label from outside
-    p_no         REAL,
+    p_yes        REAL,                    -- raw probabilities of the three labels, the mean of both questions if two were
+    p_no         REAL,                    -- asked (docs/DESIGN.md, 6); NULL for a label from outside
     p_undecided  REAL,
     p_fix        REAL,                    -- calibrated probability of yes against no
     calibration_id INTEGER REFERENCES calibrations (id), -- NULL: raw probabilities decided
     rationale    TEXT,                    -- the model's reason, when it was asked for
-    request_hash TEXT                     -- the call in llm_calls
+    request_hash TEXT                     -- the call with the question itself, in llm_calls
 ) STRICT;
 
 -- ------------------------------------------------------------------ facts: s1_1

@@ -45,6 +45,7 @@ N_CLAIMS = 60
 BATCHES = (1, 50)
 PROMISED = 20_000  # rows claimed and finished per second
 N_PROCESSES = 2
+LONGEST_S = 3_600  # a process that has not answered by then has died
 SCOPES = (("all rows", Scope()), ("--repo", Scope(repo_id=2)))
 
 
@@ -187,7 +188,7 @@ def finished(db: Path, n: int, *, is_read: bool) -> tuple[list[Worked], Worked |
     for _ in workers:
         out.get(timeout=60)
     start.set()
-    found = [out.get() for _ in workers]
+    found = [out.get(timeout=LONGEST_S) for _ in workers]
     stop.set()
     asked = read.get(timeout=60) if is_read else None
     for process in (*workers, *([reader] if is_read else [])):
@@ -216,7 +217,7 @@ def main() -> int:
     parser.add_argument("--finished", type=int, default=200_000, help="rows that are claimed and finished")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(f"{machine()}")
+        print(machine())
         is_slow = _report_finished(Path(folder), args.finished)
         small, large = (measure(Path(folder), n) for n in (SMALL, args.rows))
     print("\nRows claimed per second of processor time\n")

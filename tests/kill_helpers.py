@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,16 +135,17 @@ class Fire:
         code = None
         while code != 0:
             self.n_starts += 1
-            run = subprocess.Popen(
-                command, env={**os.environ, **ENV, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-            )
-            with run, closing(sqlite3.connect(db, timeout=60, isolation_level=None)) as conn:
-                while run.poll() is None and +self.quota:
-                    time.sleep(self.chance.expovariate(1 / self.mean_s))
-                    self._kill_one(run, conn)
-                code = run.wait()
-                assert run.stderr is not None
-                said = run.stderr.read().decode(errors="replace")
+            with tempfile.TemporaryFile() as errors:  # nobody reads while it runs, and a pipe would fill
+                run = subprocess.Popen(
+                    command, env={**os.environ, **ENV, **env}, stdout=subprocess.DEVNULL, stderr=errors
+                )
+                with run, closing(sqlite3.connect(db, timeout=60, isolation_level=None)) as conn:
+                    while run.poll() is None and +self.quota:
+                        time.sleep(self.chance.expovariate(1 / self.mean_s))
+                        self._kill_one(run, conn)
+                    code = run.wait()
+                errors.seek(0)
+                said = errors.read().decode(errors="replace")
             if code not in (0, -signal.SIGKILL) and "workers died one after the other" not in said:
                 raise subprocess.CalledProcessError(code, command, stderr=said)
         gives_up = time.monotonic() + 60

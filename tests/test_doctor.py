@@ -33,6 +33,16 @@ def test_a_llama_cpp_that_ends_its_process_is_a_finding() -> None:
     assert doctor._attempt("model", lambda: doctor._apart(_exits, Settings()), "").found.endswith("exit code 7")
 
 
+def test_a_llama_cpp_that_cannot_even_be_loaded_leaves_doctor_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_model", _killed)
+    monkeypatch.setattr(doctor, "_build", _killed)
+    checks = doctor._models(Settings())
+    assert [(check.name, check.ok) for check in checks] == [("model", False), ("processor", False)]
+    assert {check.found for check in checks} == {"llama.cpp crashed: Illegal instruction"}
+    monkeypatch.undo()
+    assert [check.name for check in doctor._apart(doctor._build, Settings())] == ["processor", "GPU offload"]
+
+
 def test_what_is_wrong_with_a_model_comes_through_whole() -> None:
     with pytest.raises(ModelError) as raised:
         doctor._apart(_raises_ours, Settings(model="m.gguf"))

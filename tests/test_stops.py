@@ -16,7 +16,7 @@ import pytest
 import verify_helpers as helpers
 from kill_helpers import children
 
-from trustmine import ingest
+from trustmine import ingest, stopping
 from trustmine.db import claims
 from trustmine.db.connect import connect
 
@@ -142,14 +142,40 @@ def test_a_signal_to_the_parent_alone_stops_its_workers_too(db: Path, number: si
     assert_nothing_is_lost(db)
 
 
-def test_ctrl_c_while_workers_start_prints_no_traceback(db: Path) -> None:
+@pytest.mark.parametrize(("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_a_signal_while_workers_start_prints_no_traceback(
+    db: Path, number: signal.Signals, send: Callable[[int, int], None]
+) -> None:
+    """To everybody, or to the parent alone, which tells those that have started."""
     with started(db, COMMANDS[1], until_at_work=False) as run:
         wait_for(lambda: children(run.pid))
-        os.killpg(run.pid, signal.SIGINT)
+        send(run.pid, number)
         _, said = run.communicate(timeout=60)
         wait_for(lambda: not members(run.pid))
     assert (run.returncode, said) == (130, "Interrupted; nothing is lost: run it again to go on\n")
     assert_nothing_is_lost(db)
+
+
+@pytest.mark.parametrize("send", [os.killpg, os.kill])
+def test_a_stopped_doctor_prints_no_traceback(db: Path, send: Callable[[int, int], None]) -> None:
+    with started(db, ["doctor"], until_at_work=False) as run:
+        wait_for(lambda: children(run.pid))
+        send(run.pid, signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+        wait_for(lambda: not members(run.pid))
+    assert (run.returncode, said) == (130, "Interrupted; nothing is lost: run it again to go on\n")
+
+
+def test_a_stop_waits_for_what_is_not_to_be_left_half_done() -> None:
+    done = []
+    stopping.listen()
+    with pytest.raises(KeyboardInterrupt), stopping.later():
+        with stopping.later():
+            signal.raise_signal(signal.SIGINT)
+            done.append(stopping.is_asked())
+        done.append(stopping.is_asked())
+    assert done == [True, True]
+    assert not stopping.is_asked()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=CALLED)

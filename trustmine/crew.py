@@ -109,7 +109,8 @@ class Crew:
         """
         self._allowances = {stage: Allowance(self.limit, is_shared=True) for phase in phases for stage in phase}
         try:
-            self._workers = [self._start() for _ in range(self.n_workers)]
+            for _ in range(self.n_workers):
+                self._start()
             is_fed = feed is not None
             for phase in phases:
                 self._stages = tuple(phase)
@@ -125,13 +126,15 @@ class Crew:
             self._end()
 
     def _start(self) -> _Worker:
+        """Another worker."""
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=_main, args=(self.task, self._allowances, theirs), name="trustmine-worker")
-        with stopping.held_back():
+        with stopping.held_back():  # a stop comes when it is one of ours, and so is told
             process.start()
-        theirs.close()
-        return _Worker(process, ours)
+            theirs.close()
+            self._workers.append(_Worker(process, ours))
+        return self._workers[-1]
 
     def _turn(self, wait_s: float) -> None:
         """Hear the workers, and let the model work."""
@@ -232,11 +235,9 @@ class Crew:
                 f"stages {', '.join(self._stages)}, last exit code {one.process.exitcode}",
                 "Nothing is lost: run the command again. Code -9 is often the kernel, out of memory",
             )
-        if self._trouble is not None:
-            self._workers.remove(one)
-            return
-        self._workers[self._workers.index(one)] = new = self._start()
-        self._look(new)
+        self._workers.remove(one)
+        if self._trouble is None:
+            self._look(self._start())
 
     def _end(self) -> None:
         """Let all workers give their rows back and go; a closed pipe tells them."""

@@ -1,5 +1,6 @@
 """Checks what a run needs, without changing anything."""
 
+import contextlib
 import importlib.metadata
 import multiprocessing
 import os
@@ -12,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeVar
 
-from trustmine import __version__, resources
+from trustmine import __version__, resources, stopping
 from trustmine.config import Settings
 from trustmine.errors import ModelError, TrustmineError
 from trustmine.records import Message, Request
+
+T = TypeVar("T")
 
 MIN_SQLITE = (3, 37, 0)  # STRICT tables, https://www.sqlite.org/stricttables.html
 MIN_FREE_BYTES = 2 << 30
@@ -94,10 +98,18 @@ def _tokenizer() -> str:
 
 
 def _models(settings: Settings) -> list[Check]:
-    """The endpoint, or the model file and what runs it."""
+    """The endpoint, or the model file and what runs it.
+
+    In processes of their own: a llama.cpp that was built for another processor ends one without a word, and that
+    may be as soon as it is loaded.
+    """
     if settings.endpoint is not None:
         return [_attempt("endpoint", lambda: _endpoint(settings), "Check --endpoint, and whether the server runs")]
-    return [_attempt("model", lambda: _model(settings), "Give a GGUF file with --model"), _processor(), _gpu(settings)]
+    model = _attempt("model", lambda: _apart(_model, settings), "Give a GGUF file with --model")
+    try:
+        return [model, *_apart(_build, settings)]
+    except TrustmineError as error:
+        return [model, Check("processor", False, f"{error.what}: {error.where}", error.hint)]
 
 
 def _endpoint(settings: Settings) -> str:
@@ -112,11 +124,6 @@ def _endpoint(settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    """In a process of its own: a llama.cpp that was built for another processor ends it without a word."""
-    return _apart(_try_model, settings)
-
-
-def _try_model(settings: Settings) -> str:
     """Loads the model and has it answer."""
     from trustmine.llm import load
 
@@ -137,20 +144,22 @@ def _try_model(settings: Settings) -> str:
         engine.close()
 
 
-def _apart(look: Callable[[Settings], str], settings: Settings) -> str:
+def _apart(look: Callable[[Settings], T], settings: Settings) -> T:
     """What `look` finds, run by a child process. Raises what it raises, and ModelError if it ends the process."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_tell, args=(look, settings, theirs))
-    process.start()
+    process = spawn.Process(target=_tell, args=(look, settings, theirs), daemon=True)  # ended when we are stopped
+    with stopping.held_back():
+        process.start()
     theirs.close()
     try:
-        found: str | TrustmineError = ours.recv()
+        found: T | TrustmineError = ours.recv()
     except EOFError:
         process.join()
         code = process.exitcode or 0
         how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
-        hint = "Build it on this machine: pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        package = f"llama-cpp-python=={importlib.metadata.version('llama-cpp-python')}"
+        hint = f"Build it on this machine: pip install --force-reinstall --no-cache-dir --no-deps {package}"
         raise ModelError("llama.cpp crashed", how or f"signal {-code}", hint) from None
     finally:
         ours.close()
@@ -160,14 +169,21 @@ def _apart(look: Callable[[Settings], str], settings: Settings) -> str:
     return found
 
 
-def _tell(look: Callable[[Settings], str], settings: Settings, pipe: Connection) -> None:
-    try:
-        found: str | TrustmineError = look(settings)
-    except TrustmineError as error:
-        found = error
-    except Exception as error:  # of any library, so it may not bear the way through the pipe
-        found = ModelError(type(error).__name__, str(error))
-    pipe.send(found)
+def _tell(look: Callable[[Settings], T], settings: Settings, pipe: Connection) -> None:
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # stopped, as the parent is
+        stopping.listen()
+        try:
+            found: T | TrustmineError = look(settings)
+        except TrustmineError as error:
+            found = error
+        except Exception as error:  # of any library, so it may not bear the way through the pipe
+            found = ModelError(type(error).__name__, str(error))
+        pipe.send(found)
+
+
+def _build(settings: Settings) -> list[Check]:
+    """What this build of llama.cpp uses."""
+    return [_processor(), _gpu(settings)]
 
 
 def _processor() -> Check:
@@ -189,7 +205,7 @@ def _gpu(settings: Settings) -> Check:
         "GPU offload",
         True,
         "no: this build of llama.cpp runs on the CPU",
-        'For CUDA: CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python',
+        "For CUDA build it anew: see docs/GPU.md",
     )
 
 

@@ -84,9 +84,10 @@ class _Crew(Generic[T, R]):
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=_main, args=(self._work, theirs), name="trustmine-hand", daemon=True)
-        with stopping.held_back():
+        with stopping.held_back():  # a stop comes when it is one of ours, and so is ended
             process.start()
-        theirs.close()
+            theirs.close()
+            self._busy[ours] = process, item, n_tries
         self._give(ours, process, item, n_tries)
 
     def _give(self, link: Connection, process: BaseProcess, item: T, n_tries: int) -> None:

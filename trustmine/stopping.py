@@ -15,6 +15,9 @@ from multiprocessing import resource_tracker
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+_n_later = 0  # how many `later` are open
+_is_asked = False  # a stop waits for the last of them to end
+
 
 def listen() -> None:
     """Have this process stop in order when it is asked to."""
@@ -32,6 +35,10 @@ def _stop(number: int, frame: object) -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, fd)
             os.close(null)
+    if _n_later:
+        global _is_asked
+        _is_asked = True
+        return
     raise KeyboardInterrupt
 
 
@@ -44,14 +51,38 @@ def _is_hung_up(fd: int) -> bool:
 
 
 @contextmanager
+def later() -> Iterator[None]:
+    """A stop that is asked for meanwhile is raised when this ends.
+
+    For what must not be left half done, and for C code that calls back: what
+    is raised in a callback of ctypes gets no further, so the stop would be lost.
+    """
+    global _n_later, _is_asked
+    _n_later += 1
+    try:
+        yield
+    finally:
+        _n_later -= 1
+        if _is_asked and not _n_later:
+            _is_asked = False
+            raise KeyboardInterrupt
+
+
+def is_asked() -> bool:
+    """Whether a stop waits for `later` to end."""
+    return _is_asked
+
+
+@contextmanager
 def held_back() -> Iterator[None]:
     """Signals wait, here until this ends, and in a process that is started meanwhile until it listens.
 
     Python would print a traceback if one came while it starts.
     """
-    resource_tracker.ensure_running()  # else the first process starts it as well, which lets signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with later():  # another thread, as one that draws progress, takes signals that are blocked in this one
+        resource_tracker.ensure_running()  # else the first process starts it as well, which lets signals through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -17,6 +17,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+from trustmine import stopping
 from trustmine.errors import ModelError
 from trustmine.llm import chat
 from trustmine.llm.base import Progress
@@ -43,6 +44,11 @@ def _on_log(level: int, text: bytes, _user_data: object) -> None:
         _log.log({_GGML_WARN: logging.INFO, _GGML_ERROR: logging.ERROR}.get(level, logging.DEBUG), "%s", line)
 
 
+@llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator]
+def _goes_on(_share: float, _user_data: object) -> bool:
+    return not stopping.is_asked()
+
+
 def supports_gpu() -> bool:
     """Whether this build of llama.cpp can put layers on a GPU."""
     return bool(llama_cpp.llama_supports_gpu_offload())
@@ -55,11 +61,12 @@ def n_cores() -> int:
 
 @contextmanager
 def what_went_wrong() -> Iterator[list[str]]:
-    """The errors that llama.cpp reports meanwhile."""
+    """The errors that llama.cpp reports meanwhile. A stop waits: raised in _on_log it would be lost."""
     global _errors
     _errors = []
     try:
-        yield _errors
+        with stopping.later():
+            yield _errors
     finally:
         _errors = None
 
@@ -107,6 +114,7 @@ class Model:
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.use_extra_bufts = not leaves_amx_out()
+        params.progress_callback = _goes_on
         with what_went_wrong() as said:
             self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self.pointer:
