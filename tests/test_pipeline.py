@@ -126,6 +126,14 @@ def test_labels_outrank_the_model(conn: sqlite3.Connection) -> None:
     assert count(conn, "SELECT count(*) FROM verdicts WHERE source = 'known'") > N_LABELLED
 
 
+def test_what_a_list_judged_depends_on_no_model(conn: sqlite3.Connection) -> None:
+    assert conn.execute(
+        """SELECT DISTINCT v.source = 'known', json_extract(r.content, '$.model') IS NULL FROM verdicts AS v
+           JOIN steps AS s ON s.commit_id = v.commit_id AND s.stage = 's0_3' JOIN recipes AS r ON r.id = s.recipe_id
+           ORDER BY 1"""
+    ).fetchall() == [(0, 0), (1, 1)]
+
+
 def test_every_fact_of_a_model_leads_to_its_call(conn: sqlite3.Connection) -> None:
     for table in ("masked_functions", "segments", "explanations"):
         lost = f"""SELECT count(*) FROM {table} f WHERE NOT EXISTS

@@ -80,7 +80,8 @@ def present_calibration(conn: sqlite3.Connection, model_id: int, prompt_hash: st
 def recipe(stage: Stage, ctx: Context, model: ModelInfo | None) -> dict[str, object]:
     """Everything the stage's results depend on besides the row, as plain JSON values.
 
-    Without a model s0_3 has one too: for rows that lists of known commits judge.
+    Without a model s0_3 has one too: for rows that lists of known commits judge,
+    whether a model is at hand or not.
     """
     content: dict[str, object] = {
         "stage": stage.NAME,
@@ -114,7 +115,7 @@ def _values(settings: Settings, names: Iterable[str]) -> dict[str, object]:
 
 
 def label_recipe(conn: sqlite3.Connection, settings: Settings) -> str:
-    """Hash of the present recipe of rows that lists judged at s0_3 while no model was at hand."""
+    """Hash of the present recipe of rows that lists judge at s0_3."""
     return recipes.recipe_hash(recipe(STAGES[s0_3_classify.NAME], context(conn, settings), None))
 
 

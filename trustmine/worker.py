@@ -25,7 +25,7 @@ from trustmine.db.calls import Call
 from trustmine.db.claims import Failure, Scope, Tally
 from trustmine.errors import TrustmineError
 from trustmine.llm.base import ContextOverflow, Engine
-from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Request
+from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Request, Verdict
 from trustmine.stages import aside, get, prepare
 from trustmine.stages.base import Asking, Context, Stage
 
@@ -68,6 +68,7 @@ class Post:
     stage: Stage
     ctx: Context
     recipe_id: int
+    listed_id: int  # recipe of rows that lists of known commits judge: no model has part in them
     worker: str
     scope: Scope
     allowance: Allowance
@@ -95,17 +96,29 @@ class Post:
         return commits
 
     def finish(self, results: list[tuple[Commit, Outcome | Failure]], made: Sequence[Call] = ()) -> Tally:
-        tally = claims.finish(
-            self.conn,
-            self.stage.NAME,
-            self.worker,
-            self.recipe_id,
-            results,
-            max_attempts=self.ctx.settings.max_attempts,
-            made=made,
-        )
-        self.progress(self.stage.NAME, tally)
-        return tally
+        total = Tally()
+        listed = [one for one in results if _is_listed(one[1])]
+        others = [one for one in results if not _is_listed(one[1])] if listed else results
+        for recipe_id, part, calls_of_it in ((self.listed_id, listed, ()), (self.recipe_id, others, made)):
+            if part or calls_of_it:
+                tally = claims.finish(
+                    self.conn,
+                    self.stage.NAME,
+                    self.worker,
+                    recipe_id,
+                    part,
+                    max_attempts=self.ctx.settings.max_attempts,
+                    made=calls_of_it,
+                )
+                self.progress(self.stage.NAME, tally)
+                total += tally
+        return total
+
+
+def _is_listed(outcome: Outcome | Failure) -> bool:
+    return not isinstance(outcome, Failure) and any(
+        isinstance(fact, Verdict) and fact.source != "model" for fact in outcome.facts
+    )
 
 
 def post(
@@ -133,8 +146,11 @@ def post(
     ctx = tools.context(conn, settings, model_id)
     content = tools.recipe(stage, ctx, None if model is None else model[0].info)
     recipe_id = recipes.ensure(conn, stage_name, content, model_id)
+    listed_id = recipe_id
+    if stage_name == calibrate.STAGE and model is not None:
+        listed_id = recipes.ensure(conn, stage_name, tools.recipe(stage, ctx, None), None)
     claims.enter(conn, worker, stage_name)
-    return Post(conn, stage, ctx, recipe_id, worker, scope, allowance or Allowance(None), progress, model)
+    return Post(conn, stage, ctx, recipe_id, listed_id, worker, scope, allowance or Allowance(None), progress, model)
 
 
 def leave(conn: sqlite3.Connection, worker: str, stages: Sequence[str]) -> None:
