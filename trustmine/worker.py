@@ -96,23 +96,29 @@ class Post:
         return commits
 
     def finish(self, results: list[tuple[Commit, Outcome | Failure]], made: Sequence[Call] = ()) -> Tally:
-        total = Tally()
-        listed = [one for one in results if _is_listed(one[1])]
-        others = [one for one in results if not _is_listed(one[1])] if listed else results
-        for recipe_id, part, calls_of_it in ((self.listed_id, listed, ()), (self.recipe_id, others, made)):
-            if part or calls_of_it:
-                tally = claims.finish(
-                    self.conn,
-                    self.stage.NAME,
-                    self.worker,
-                    recipe_id,
-                    part,
-                    max_attempts=self.ctx.settings.max_attempts,
-                    made=calls_of_it,
-                )
-                self.progress(self.stage.NAME, tally)
-                total += tally
-        return total
+        if self.listed_id == self.recipe_id:
+            return self._finish(self.recipe_id, results, made)
+        by_recipe: dict[int, list[tuple[Commit, Outcome | Failure]]] = {}
+        for one in results:
+            by_recipe.setdefault(self.listed_id if _is_listed(one[1]) else self.recipe_id, []).append(one)
+        done = (
+            self._finish(recipe_id, part, made if recipe_id == self.recipe_id else ())
+            for recipe_id, part in by_recipe.items()
+        )
+        return sum(done, start=Tally())
+
+    def _finish(self, recipe_id: int, results: list[tuple[Commit, Outcome | Failure]], made: Sequence[Call]) -> Tally:
+        tally = claims.finish(
+            self.conn,
+            self.stage.NAME,
+            self.worker,
+            recipe_id,
+            results,
+            max_attempts=self.ctx.settings.max_attempts,
+            made=made,
+        )
+        self.progress(self.stage.NAME, tally)
+        return tally
 
 
 def _is_listed(outcome: Outcome | Failure) -> bool:
