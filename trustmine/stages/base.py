@@ -83,6 +83,10 @@ class Context:
     calibration: "Calibration | None" = None  # of the present model and s0_3's prompt
     crash_words: "KeywordMatcher | None" = None  # only where they let commits in
 
+    def trusted_labels(self, commit: "Commit") -> "list[Label]":
+        """What lists of known commits say of this one, of the qualities that the settings trust."""
+        return [label for label in self.facts.labels(commit) if label.quality in self.settings.trusted_labels]
+
 
 class Stage(Protocol):
     """What the table of stages holds: a module of this shape."""

@@ -103,8 +103,7 @@ def _rationale_request(asked: Request, label: str, ctx: Context) -> Request:
 
 def _known_verdict(commit: Commit, ctx: Context) -> Verdict | None:
     """The verdict of a trusted label, where any yes wins over every no; None if the commit has none."""
-    trusted = [label for label in ctx.facts.labels(commit) if label.quality in ctx.settings.trusted_labels]
-    labels = sorted(trusted, key=lambda label: label.label != "yes")
+    labels = sorted(ctx.trusted_labels(commit), key=lambda label: label.label != "yes")
     return Verdict(label=labels[0].label, source=labels[0].source) if labels else None
 
 

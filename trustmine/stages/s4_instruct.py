@@ -115,8 +115,7 @@ def run(commit: Commit, ctx: Context) -> Outcome:
 
 def _cwe(commit: Commit, ctx: Context) -> str | None:
     """What trusted labels call the weakness, the first that says so; None if none does."""
-    trusted = [label for label in ctx.facts.labels(commit) if label.quality in ctx.settings.trusted_labels]
-    return next((label.cwe for label in trusted if label.cwe is not None), None)
+    return next((label.cwe for label in ctx.trusted_labels(commit) if label.cwe is not None), None)
 
 
 def _is_fillable(sample: Sample) -> bool:
