@@ -103,14 +103,14 @@ def _to_do(
     }
     places = sorted({number for number, _ in oids})
     jobs: list[tuple[Lineage, Known | None]] = []
-    same: list[tuple[str, bytes, str]] = []
+    same: list[tuple[str, int, str, bytes, str]] = []
     for lineage in files:
         known: Known | None = None
         for number in places:
             n_newer, path, oid = lineage.at(number)
             if path is not None and oids.get((number, path)) == oid:
                 if n_newer == 0:
-                    same.append((chain[number], path, oid or ""))
+                    same.append((chain[0], repo_id, chain[number], path, oid or ""))
                 else:
                     known = number, _by_body(_lives(conn, repo_id, chain[number], path))
                 break
@@ -120,9 +120,9 @@ def _to_do(
             jobs.append((lineage, known))
     with transaction(conn):
         conn.executemany(
-            f"""INSERT OR IGNORE INTO file_lifespans (repo_id, tree_sha, path, oid, rules, functions)
-                SELECT repo_id, '{chain[0]}', path, oid, rules, functions FROM file_lifespans
-                WHERE repo_id = {repo_id} AND tree_sha = ? AND path = ? AND oid = ?""",
+            """INSERT OR IGNORE INTO file_lifespans (repo_id, tree_sha, path, oid, rules, functions)
+               SELECT repo_id, ?, path, oid, rules, functions FROM file_lifespans
+               WHERE repo_id = ? AND tree_sha = ? AND path = ? AND oid = ?""",
             same,
         )
     return jobs

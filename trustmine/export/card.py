@@ -7,6 +7,7 @@ from typing import Any
 
 from trustmine import cwe, samples
 from trustmine.export.manifest import FILE_NAME, Manifest
+from trustmine.export.rows import OF_CODE
 
 CARD_NAME = "README.md"
 
@@ -79,7 +80,7 @@ def card(manifest: Manifest, form: ModuleType, has_pictures: bool) -> str:
         "",
         "## Counts",
         "",
-        f"| {'CWE' if form.SOURCE in ('pairs', 'functions', 'gaps') else 'task'} | {' | '.join(splits)} |",
+        f"| {'CWE' if form.SOURCE in OF_CODE else 'task'} | {' | '.join(splits)} |",
         f"|---|{'---:|' * len(splits)}",
         *(f"| {_kind(kind)} | {' | '.join(str(manifest.counts[s].get(kind, 0)) for s in splits)} |" for kind in kinds),
         f"| all | {' | '.join(str(sum(manifest.counts[s].values())) for s in splits)} |",
@@ -298,7 +299,7 @@ def _features(form: ModuleType) -> list[str]:
 
 def _columns(form: ModuleType) -> dict[str, str]:
     """All of them, in their order, with what they hold."""
-    return {**form.COLUMNS, **({} if form.SOURCE in ("pairs", "functions", "gaps") else _PROVENANCE)}
+    return {**form.COLUMNS, **({} if form.SOURCE in OF_CODE else _PROVENANCE)}
 
 
 def _size(n_rows: int) -> str:

@@ -19,6 +19,8 @@ from trustmine.export.splits import Plan, normalised
 
 _CWE = re.compile(r"CWE-([0-9]{1,6})", re.ASCII)
 
+OF_CODE = frozenset(("pairs", "functions", "gaps"))  # what formats take (SOURCE) that is code, and no examples of s4
+
 Recipes = dict[str, dict[str, str]]  # what `made_by` stands for: stage -> recipe hash
 
 

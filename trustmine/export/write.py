@@ -86,8 +86,8 @@ def export(
         _one_of("split", split, SPLITS)
     if split_by is not None:
         _one_of("way to split", split_by, SPLIT_BY)
-    of_functions = form.SOURCE in ("pairs", "functions", "gaps")
-    if of_functions and tasks:
+    is_of_code = form.SOURCE in rows.OF_CODE
+    if is_of_code and tasks:
         raise TrustmineError(f"The format {format} has no tasks", ", ".join(tasks), "Leave out --task")
     if form.SOURCE in ("pairs", "functions"):
         split_by = split_by or "date"
@@ -99,10 +99,10 @@ def export(
         plots.require()
     with _snapshot(conn):
         planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
-        plan = (planned if of_functions else splits.of_instructions)(conn, split_by, progress)
+        plan = (planned if is_of_code else splits.of_instructions)(conn, split_by, progress)
         plan = plan if split is None else plan.only(split)
-        if not (plan.split and (of_functions or rows.has_examples(conn, tasks, plan))):
-            what = "pairs of functions" if of_functions else "instructions"
+        if not (plan.split and (is_of_code or rows.has_examples(conn, tasks, plan))):
+            what = "pairs of functions" if is_of_code else "instructions"
             where = ", ".join([*tasks, *([split] if split else [])])
             raise TrustmineError(
                 f"There are no {what} to export", where, "See how far the commits are: trustmine status"
@@ -141,9 +141,9 @@ def _snapshot(conn: sqlite3.Connection) -> Iterator[None]:
 def _records(
     conn: sqlite3.Connection, form: ModuleType, tasks: Sequence[str], plan: Plan, recipes: rows.Recipes
 ) -> Iterator[Any]:
-    of_functions = {"pairs": rows.pairs, "functions": rows.functions, "gaps": bench.gaps}
-    if form.SOURCE in of_functions:
-        return of_functions[form.SOURCE](conn, plan, recipes)
+    if form.SOURCE in rows.OF_CODE:
+        read = {"pairs": rows.pairs, "functions": rows.functions, "gaps": bench.gaps}[form.SOURCE]
+        return read(conn, plan, recipes)
     return (preferences if form.SOURCE == "preferences" else rows.examples)(conn, tasks, plan, recipes)
 
 
