@@ -9,7 +9,7 @@ import pytest
 import verify_helpers as helpers
 from verify_helpers import show
 
-from trustmine import ingest, verify, worker
+from trustmine import verify, worker
 from trustmine.config import Settings
 from trustmine.db import claims, queries, recipes
 from trustmine.db.connect import connect
@@ -63,12 +63,10 @@ def starts(db: Path, stage: str) -> int:
 
 @pytest.mark.parametrize("stage", ["s0_1", "s0_3"])
 def test_a_row_that_kills_its_worker_is_set_aside_and_all_others_finish(tmp_path: Path, stage: str) -> None:
-    helpers.write_repo(tmp_path / "repo")
     decided = {}
     for name in ("quiet", "deadly"):
-        db = tmp_path / f"{name}.db"
-        conn = connect(db, create=True)
-        ingest.ingest(conn, ingest.find(str(tmp_path / "repo")), name="toy")
+        db = helpers.ingested(tmp_path, f"{name}.db")
+        conn = connect(db)
         for earlier in () if stage == "s0_1" else ("s0_1", "s0_2"):
             worker.advance(conn, earlier, Settings())
         if name == "quiet":
@@ -125,9 +123,7 @@ Crew(task, 2, None, lambda stage: (engine, model_id), lambda stage, tally: None)
 
 
 def test_a_question_that_kills_the_model_that_workers_share_is_found_and_set_aside(tmp_path: Path) -> None:
-    helpers.write_repo(tmp_path / "repo")
-    conn = connect(tmp_path / "t.db", create=True)
-    ingest.ingest(conn, ingest.find(str(tmp_path / "repo")), name="toy")
+    conn = connect(helpers.ingested(tmp_path, "t.db"))
     for stage in ("s0_1", "s0_2"):
         worker.advance(conn, stage, Settings())
     paths = [str(Path(__file__).parent), str(Path(__file__).parent / "stages")]
@@ -156,9 +152,7 @@ if "multiprocessing" in " ".join(sys.orig_argv):
 
 
 def test_workers_that_a_row_kills_are_replaced_and_one_command_finishes_all_others(tmp_path: Path) -> None:
-    helpers.write_repo(tmp_path / "repo")
-    conn = connect(tmp_path / "t.db", create=True)
-    ingest.ingest(conn, ingest.find(str(tmp_path / "repo")), name="toy")
+    conn = connect(helpers.ingested(tmp_path, "t.db"))
     (tmp_path / "sitecustomize.py").write_text(KILLS)
     command = ["advance", "--stage", "s0_1", "--workers", "2", "--db", str(tmp_path / "t.db")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}

@@ -15,7 +15,7 @@ import pytest
 import verify_helpers as helpers
 from verify_helpers import show
 
-from trustmine import failures, ingest, resources, tools, verify, worker
+from trustmine import failures, resources, tools, verify, worker
 from trustmine.config import Settings
 from trustmine.db import claims, queries, recipes
 from trustmine.db.backup import backup
@@ -31,10 +31,7 @@ STAGE_TABLES = ("steps", "keyword_matches", "identifiers", "diffs", "diff_files"
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a repository of 15 commits and its database, ingested."""
     folder = tmp_path_factory.mktemp("faults")
-    helpers.write_repo(folder / "repo")
-    conn = connect(folder / "trustmine.db", create=True)
-    ingest.ingest(conn, ingest.find(str(folder / "repo")), name="toy")
-    conn.close()
+    helpers.ingested(folder)
     return folder
 
 
@@ -449,9 +446,7 @@ def _on_row(monkeypatch: pytest.MonkeyPatch, commit_id: int, do: Callable[[], ob
 def own(fresh: Path, tmp_path: Path) -> Path:
     """A folder with a repository and a database of its own."""
     shutil.copytree(fresh / "repo", tmp_path / "repo")
-    conn = connect(tmp_path / "trustmine.db", create=True)
-    ingest.ingest(conn, ingest.find(str(tmp_path / "repo")), name="toy")
-    conn.close()
+    helpers.ingested(tmp_path)
     return tmp_path
 
 

@@ -16,9 +16,8 @@ import pytest
 import verify_helpers as helpers
 from kill_helpers import children
 
-from trustmine import ingest, stopping
+from trustmine import stopping
 from trustmine.db import claims
-from trustmine.db.connect import connect
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -44,10 +43,7 @@ CALLED = ["run", "advance, 3 workers", "advance, 1 worker"]
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stops")
-    helpers.write_repo(folder / "repo")
-    conn = connect(folder / "trustmine.db", create=True)
-    ingest.ingest(conn, ingest.find(str(folder / "repo")), name="toy")
-    conn.close()
+    helpers.ingested(folder)
     return folder
 
 

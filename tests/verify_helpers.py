@@ -6,7 +6,7 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import stage_helpers as helpers
@@ -115,12 +115,19 @@ def write_repo(path: Path) -> None:
     commit("Fix the manual", manual="text\n")
 
 
+def ingested(folder: Path, name: str = "trustmine.db") -> Path:
+    """A database of the folder's `repo`, which is written if it is not there."""
+    if not (folder / "repo").exists():
+        write_repo(folder / "repo")
+    with closing(connect(folder / name, create=True)) as conn:
+        ingest.ingest(conn, ingest.find(str(folder / "repo")), name="toy")
+    return folder / name
+
+
 def make(folder: Path) -> Path:
     """The repository and its database, worked on until nothing is pending."""
-    write_repo(folder / "repo")
-    db = folder / "trustmine.db"
-    conn = connect(db, create=True)
-    ingest.ingest(conn, ingest.find(str(folder / "repo")), name="toy")
+    db = ingested(folder)
+    conn = connect(db)
     known = folder / "known.csv"
     sha = git(folder / "repo", "log", "--format=%H", "--grep", LABELLED.strip()).split()[0]
     known.write_text(f"commit,cve,cwe\n{sha},CVE-2020-1234,CWE-787\n")
