@@ -55,6 +55,13 @@ def _signals() -> Iterator[None]:
 
 
 @pytest.fixture
+def as_in_a_terminal(_signals: None) -> None:
+    """No signal is ignored, here and by children, though tests run in the background or under nohup."""
+    for number in stopping.SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture
 def db_path(tmp_path: Path) -> Path:
     return tmp_path / "trustmine.db"
 

@@ -152,6 +152,8 @@ class Fire:
         while orphans := [pid for pid, started in self.seen.items() if claims._started(pid) == started]:
             assert time.monotonic() < gives_up, f"workers without a parent are left: {orphans}"
             time.sleep(0.05)
+        # A worker whose parent was killed gives its rows back when it notices, and that may be after the last run.
+        subprocess.run(command, env={**os.environ, **ENV, **env}, stdout=subprocess.DEVNULL, check=True)
 
     def _kill_one(self, run: "subprocess.Popen[bytes]", conn: sqlite3.Connection) -> None:
         """Wait for somebody who is wanted, and shoot.

@@ -12,7 +12,8 @@ import pytest
 from kill_helpers import IDLE, Fire, call, differences, trustmine, write_small_model
 
 N_KILLS = 14
-MAX_ROUNDS = 4  # a stage that few rows reach for a few milliseconds each may be missed
+MAX_ROUNDS = 10  # as a rule two or three do; a stage that few rows reach for a few milliseconds each may be missed
+MAX_MISSED = 2  # benchmarks/kill.py goes on until every stage is hit
 
 ENV = {
     "TRUSTMINE_N_THREADS": "1",  # a thread more makes so small a model wait for the cores
@@ -43,8 +44,8 @@ def test_whoever_is_killed_nothing_is_lost_and_nothing_done_twice(tmp_path: Path
         killed = Path(shutil.copy(fresh, tmp_path / f"killed{n}.db"))
         fire.open_on(trustmine(*command, str(killed)), env, killed)
         assert list(differences(quiet, killed)) == []
-        if not +fire.quota:
+        missed = set(reached) - {*fire.workers, *fire.models}
+        if fire.n_kills >= N_KILLS and len(missed) <= MAX_MISSED:
             break
     assert fire.n_kills >= N_KILLS
-    # All of them as a rule; which of the short ones are hit is chance, and benchmarks/kill.py goes on until each is.
-    assert len(set(reached) - {*fire.workers, *fire.models}) <= 2, "kills in the stages"
+    assert len(missed) <= MAX_MISSED

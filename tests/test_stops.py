@@ -19,7 +19,10 @@ from kill_helpers import children
 from trustmine import stopping
 from trustmine.db import claims
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
+    pytest.mark.usefixtures("as_in_a_terminal"),
+]
 
 # Every row takes its time, and whoever works on it says so.
 SLOW = """

@@ -50,6 +50,7 @@ def test_features_are_those_that_are_on(monkeypatch: pytest.MonkeyPatch) -> None
     assert gguf.processor_features() == "AVX2, AMX_INT8, REPACK"
 
 
+@pytest.mark.usefixtures("as_in_a_terminal")
 def test_a_stop_while_a_model_loads_is_heard_and_ends_the_loading(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

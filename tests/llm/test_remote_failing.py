@@ -104,6 +104,7 @@ def test_an_answer_that_takes_too_long_is_given_up(open_told: Callable[..., tupl
     assert len(server.chats) == 2
 
 
+@pytest.mark.usefixtures("as_in_a_terminal")
 def test_ctrl_c_leaves_a_slow_answer_at_once(open_told: Callable[..., tuple[Told, RemoteEngine]]) -> None:
     server, remote = open_told()
     late = threading.Event()
