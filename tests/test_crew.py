@@ -54,6 +54,7 @@ def test_workers_ask_the_model_of_their_parent(filled: sqlite3.Connection, db_pa
     assert [p for (p,) in verdicts] == pytest.approx([1.0] * N_ROWS)
     assert {done.stage: done.tally.total for done in ran.stages}["s0_3"] == N_ROWS
     assert ("s0_3", N_ROWS, N_ROWS) in seen
+    assert {total for stage, _, total in seen if stage == "s0_3"} == {N_ROWS}
     meter = models.meter
     assert meter is not None
     assert meter.counts.n_calls == filled.execute("SELECT count(*) FROM llm_calls").fetchone()[0] >= N_ROWS

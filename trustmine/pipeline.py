@@ -108,8 +108,14 @@ def advance(
             draw(total.total)
 
         if n_workers > 1:
-            crew = _crew(db, conn, settings, models, plan, n_workers, stage.KIND == "llm", show, progress)
-            crew.run([[stage_name]])
+            task = Task(db, settings, plan.scope, NICENESS if stage.KIND == "llm" else 0)
+            Crew(
+                task,
+                n_workers,
+                plan.limit,
+                lambda name: _open(conn, settings, models, plan.scope, name, show),
+                progress,
+            ).run([[stage_name]])
         else:
             allowance = worker.Allowance(plan.limit)
             worker.advance(
@@ -131,26 +137,6 @@ def _open(
     with show("calibrating", settings.calibration_rows) as draw:
         calibrate.ensure(conn, settings, engine, draw)
     return engine
-
-
-def _crew(
-    db: Path,
-    conn: sqlite3.Connection,
-    settings: Settings,
-    models: Models,
-    plan: Plan,
-    n_workers: int,
-    asks: bool,
-    show: Show,
-    progress: worker.Progress,
-) -> Crew:
-    return Crew(
-        Task(db, settings, plan.scope, NICENESS if asks else 0),
-        n_workers,
-        plan.limit,
-        lambda stage: _open(conn, settings, models, plan.scope, stage, show),
-        progress,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +171,6 @@ def run(
 
         def progress(stage: str, tally: Tally) -> None:
             tallies[stage] = tallies.get(stage, Tally()) + tally
-            if stage == calibrate.STAGE and stage not in totals:
-                waiting = n_waiting(conn, stage, plan.scope) + tally.total
-                totals[stage] = waiting if plan.limit is None else min(waiting, plan.limit)
             draw(stage, tallies[stage].total, totals.get(stage))
 
         def fed(walking: Generator[int, None, Ingested]) -> Iterator[int]:
@@ -205,8 +188,15 @@ def run(
         def show(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
             yield lambda done: draw(label, done, total)
 
+        def opened(stage: str) -> tuple[Engine, int] | None:
+            if stage == calibrate.STAGE and stage not in totals:  # all of its rows wait: each worker asks this first
+                waiting = n_waiting(conn, stage, plan.scope)
+                totals[stage] = waiting if plan.limit is None else min(waiting, plan.limit)
+            return _open(conn, settings, models, plan.scope, stage, show)
+
         n_workers = plan.n_workers or max(2, min(MAX_BESIDE_MODEL, os.cpu_count() or 1))
-        crew = _crew(db, conn, settings, models, plan, n_workers, True, show, progress)
+        task = Task(db, settings, plan.scope, NICENESS)
+        crew = Crew(task, n_workers, plan.limit, opened, progress)
         crew.run([first, tuple(STAGES)], None if feed is None else fed(feed))
     stages = tuple(Done(stage, tallies[stage], None) for stage in STAGES if stage in tallies)
     return Ran(stages, monotonic() - began, ingested)
