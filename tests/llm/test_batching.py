@@ -10,7 +10,7 @@ from llm_helpers import question
 
 from trustmine.answers import line_ranges_grammar
 from trustmine.llm.base import ContextOverflow
-from trustmine.llm.kvcache import n_common
+from trustmine.llm.kvcache import n_common, n_part
 from trustmine.llm.labels import log_softmax
 from trustmine.llm.local import LocalEngine, choose_layout
 from trustmine.records import Completion, Message, Request
@@ -150,6 +150,25 @@ def test_beginnings_outlive_the_slots_that_held_them(either: LocalEngine) -> Non
     answers(either, [Request("t", f"other {n}", "h", request.messages, 1) for n, request in enumerate(other)])
     [back] = answers(either, [judged(75)])
     assert back.n_cached > 100
+
+
+@pytest.mark.parametrize(("room", "n_ubatch"), [(512, 256), (512, 512), (300, 256), (7, 4), (4, 3)])
+def test_no_token_of_a_prompt_comes_alone(room: int, n_ubatch: int) -> None:
+    for n_tokens in range(2, 1200):
+        n_left = n_tokens
+        while n_left:
+            n = n_part(n_left, room, n_ubatch)
+            passes = [min(n_ubatch, n - at) for at in range(0, n, n_ubatch)]
+            assert 1 not in passes, (n_tokens, n_left, n)
+            assert n <= room
+            n_left -= n
+
+
+@pytest.mark.parametrize(("room", "n_ubatch"), [(1, 1), (2, 2), (512, 1), (512, 2)])
+def test_passes_too_small_for_company_still_take_every_token(room: int, n_ubatch: int) -> None:
+    for n_tokens in range(1, 20):
+        assert 0 < n_part(n_tokens, room, n_ubatch) <= min(n_tokens, room)
+    assert n_part(5, 0, n_ubatch) == 0
 
 
 def test_an_answered_request_makes_room_at_once(batched: LocalEngine) -> None:

@@ -197,6 +197,20 @@ def test_a_cached_prefix_changes_nothing_but_what_is_counted(fresh: LocalEngine)
     assert again.label_logprobs == pytest.approx(dict(cold.label_logprobs), abs=1e-5)
 
 
+def test_an_answer_that_is_quoted_is_read_like_any_other_text(fresh: LocalEngine) -> None:
+    """Tokens that were written one by one have other bits than the same ones read in a prompt."""
+    first = question(CODE + "What does it do?", max_tokens=40)
+    written = ask(first, fresh)
+    turns = (*first.messages, Message("assistant", written.text), Message("user", "Is that right?"))
+    second = Request("t", "p", "h", turns, max_tokens=1, labels=("yes", "no"))
+    after_it = ask(second, fresh)
+    assert written.n_prompt - 2 <= after_it.n_cached <= written.n_prompt
+    ask(question("Something else entirely", max_tokens=1), fresh)
+    alone = ask(second, fresh)
+    assert alone.n_cached < after_it.n_cached
+    assert after_it.label_logprobs == alone.label_logprobs
+
+
 def test_a_conversation_that_goes_on_is_answered_from_the_cache() -> None:
     first = question(CODE + "Is this safe?", labels=("yes", "no"))
     asked = ask(first)

@@ -59,9 +59,15 @@ class Slot:
     number: int
     tokens: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
+    n_sharable: int = 0  # of its first tokens, held or pending, those that another prompt may begin with
     n_reserved: int = 0  # cells that its request may come to need
     used: int = 0  # when it was last taken: the higher the later
     is_busy: bool = False
+
+    def shares(self, prompt: Sequence[int], limit: int, *, soon: bool = False) -> int:
+        """How many tokens, at most `limit`, a prompt may take over; `soon`: when what is pending is evaluated."""
+        held = self.tokens + self.pending if soon else self.tokens
+        return n_common(held, prompt, min(limit, self.n_sharable))
 
 
 @dataclass(slots=True)
@@ -86,6 +92,17 @@ def n_common(a: Sequence[int], b: Sequence[int], limit: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+def n_part(n_pending: int, room: int, n_ubatch: int) -> int:
+    """How many tokens of a prompt to hand over at once.
+
+    As many as fit, such that none is alone in its pass of `n_ubatch` tokens,
+    nor left to come alone, unless passes or batches are too small for that.
+    """
+    most = min(n_pending, room)
+    fitting = range(most, 1, -1)
+    return next((n for n in fitting if n % n_ubatch != 1 and n_pending - n != 1), most)
 
 
 def _most_spared(prompt: Sequence[int]) -> int:
@@ -136,7 +153,7 @@ class KVCache:
     def n_cached(self, prompt: Sequence[int]) -> int:
         """How many tokens of the prompt an idle slot holds that no other one could give."""
         limit = _most_spared(prompt)
-        shared = sorted((n_common(slot.tokens, prompt, limit) for slot in self.slots if not slot.is_busy), reverse=True)
+        shared = sorted((slot.shares(prompt, limit) for slot in self.slots if not slot.is_busy), reverse=True)
         return shared[0] - shared[1] if len(shared) > 1 else 0
 
     def take(self, kind: str, prompt: list[int], n_more: int) -> tuple[Slot, int] | None:
@@ -150,11 +167,11 @@ class KVCache:
         if not idle or not self._has_room(len(prompt) + n_more):
             return None
         limit = _most_spared(prompt)
-        spared = {slot.number: n_common(slot.tokens, prompt, limit) for slot in self.slots}
+        spared = {slot.number: slot.shares(prompt, limit) for slot in self.slots}
         kept = max(self._beginnings.values(), key=lambda b: self._worth(b, prompt, limit), default=None)
         n_kept = 0 if kept is None else self._worth(kept, prompt, limit)
         best = max(*spared.values(), n_kept)
-        soon = max((n_common(s.tokens + s.pending, prompt, limit) for s in self.slots if s.pending), default=0)
+        soon = max((slot.shares(prompt, limit, soon=True) for slot in self.slots if slot.pending), default=0)
         if soon >= best + _MIN_SHARED:
             return None
         if self.layout.is_deterministic and self.layout.on_gpu:
@@ -172,6 +189,8 @@ class KVCache:
         slot.is_busy, slot.used, slot.n_reserved = True, self._clock, len(prompt) + n_more
         self._learn(kind, prompt, slot)
         slot.pending = prompt[n:]
+        # On CPU a token that was written came alone, and is rounded in another way than the same one in a prompt.
+        slot.n_sharable = len(prompt) + n_more if self.layout.on_gpu else len(prompt)
         return slot, n
 
     def want(self, slot: Slot, n_kept: int, tokens: list[int]) -> None:
@@ -282,10 +301,8 @@ class KVCache:
         finished: list[tuple[Slot, int]] = []
         batch.n_tokens = 0
         for slot in slots:
-            n = len(slot.pending)
-            if n > room:
-                n = room - (n - room == 1)  # no token is left to come alone
-            if n < min(2, len(slot.pending)):
+            n = n_part(len(slot.pending), room, self.layout.n_ubatch)
+            if n == 0:
                 break
             part = slot.pending[:n]
             room -= n
