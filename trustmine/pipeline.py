@@ -87,9 +87,7 @@ def advance(
 ) -> Done:
     """Work on one stage until none of the plan's rows is pending."""
     stage = get(stage_name)
-    waiting = n_waiting(conn, stage_name, plan.scope)
-    if plan.limit is not None:
-        waiting = min(waiting, plan.limit)
+    waiting = _n_to_do(conn, stage_name, plan)
     started = monotonic()
     if waiting == 0:
         return Done(stage_name, Tally(), 0.0)
@@ -109,19 +107,26 @@ def advance(
 
         if n_workers > 1:
             task = Task(db, settings, plan.scope, NICENESS if stage.KIND == "llm" else 0)
-            Crew(
+            crew = Crew(
                 task,
                 n_workers,
                 plan.limit,
                 lambda name: _open(conn, settings, models, plan.scope, name, show),
                 progress,
-            ).run([[stage_name]])
+            )
+            crew.run([[stage_name]])
         else:
             allowance = worker.Allowance(plan.limit)
             worker.advance(
                 conn, stage_name, settings, engine=engine, scope=scope, allowance=allowance, progress=progress
             )
     return Done(stage_name, total, monotonic() - started)
+
+
+def _n_to_do(conn: sqlite3.Connection, stage_name: str, plan: Plan) -> int:
+    """Rows that the plan would take to a stage now."""
+    waiting = n_waiting(conn, stage_name, plan.scope)
+    return waiting if plan.limit is None else min(waiting, plan.limit)
 
 
 def _open(
@@ -164,7 +169,7 @@ def run(
     """
     began = monotonic()
     tallies: dict[str, Tally] = {}
-    totals: dict[str, int | None] = {}
+    totals: dict[str, int] = {}
     ingested: Ingested | None = None
     first = tuple(STAGES)[: tuple(STAGES).index(calibrate.STAGE)]
     with board as draw:
@@ -190,8 +195,7 @@ def run(
 
         def opened(stage: str) -> tuple[Engine, int] | None:
             if stage == calibrate.STAGE and stage not in totals:  # all of its rows wait: each worker asks this first
-                waiting = n_waiting(conn, stage, plan.scope)
-                totals[stage] = waiting if plan.limit is None else min(waiting, plan.limit)
+                totals[stage] = _n_to_do(conn, stage, plan)
             return _open(conn, settings, models, plan.scope, stage, show)
 
         n_workers = plan.n_workers or max(2, min(MAX_BESIDE_MODEL, os.cpu_count() or 1))
