@@ -408,7 +408,7 @@ CREATE TABLE masked_functions (
     commit_id    INTEGER PRIMARY KEY REFERENCES commits (id),
     masked_pre   TEXT NOT NULL,           -- functions.pre_text with masks, all else byte for byte
     n_fix_lines_missed INTEGER NOT NULL,  -- of functions.fix_lines, how many no mask covers
-    request_hash TEXT NOT NULL            -- the call in llm_calls
+    request_hash TEXT                     -- the call in llm_calls; NULL where the fix says what is masked
 ) STRICT;
 
 -- ------------------------------------------------------------------ facts: s2_0
@@ -844,4 +844,4 @@ LEFT JOIN repos AS r ON r.id = c.repo_id
 LEFT JOIN models AS m ON m.id = l.model_id;
 
 PRAGMA application_id = 0x54524D4E; -- 'TRMN'
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

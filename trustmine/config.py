@@ -206,9 +206,19 @@ class Settings:
         datetime.date(2023, 1, 1), "commits from this day (UTC) on need a CVE and go to split bench"
     )
     # s1_2, s3_1
+    masked_by: str = _setting(
+        "model",
+        "who names the risky block at s1_2: the model, or the fix itself (no model is asked)",
+        choices=("model", "fix"),
+    )
     max_masks: int = _setting(3, "blocks the model may name at s1_2", low=1)
     max_segments: int = _setting(3, "segments the model may name at s3_1", low=1)
     # s2_1, s2_2
+    elements_by: str = _setting(
+        "both",
+        "who lists elements and picks definitions at s2_1: parser and model, or the parser alone (no model is asked)",
+        choices=("both", "parser"),
+    )
     max_elements: int = _setting(40, "elements the model may list", low=1)
     max_candidates: int = _setting(5, "definitions of one name shown to the model to pick from", low=1)
     common_calls: tuple[str, ...] = _setting(COMMON_CALLS, "library calls left out of the context")

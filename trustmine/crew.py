@@ -31,7 +31,7 @@ from trustmine.db.connect import connect
 from trustmine.errors import TrustmineError
 from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
 from trustmine.records import Completion, Request
-from trustmine.stages import aside, get
+from trustmine.stages import aside, asks_model, get
 from trustmine.worker import Allowance, Line, Post
 
 WAIT_S = 0.5  # how long the parent waits for news when the model has nothing to do
@@ -347,7 +347,7 @@ def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
             if not queries.has_pending(conn, stage, get(stage).AFTER, aside(get(stage)), task.scope):
                 return None
             model, scope = None, task.scope
-            if get(stage).KIND == "llm":
+            if asks_model(get(stage), task.settings):
                 model = asked.open(stage)
                 if model is None:
                     scope = replace(scope, is_labelled=True, qualities=task.settings.trusted_labels)

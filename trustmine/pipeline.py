@@ -6,6 +6,7 @@ rows are the most promising; then all others at once, every row through as many
 as it can, so that the model always has something to judge.
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +23,7 @@ from trustmine.db.claims import Scope, Tally
 from trustmine.ingest import Ingested
 from trustmine.llm.base import Engine
 from trustmine.meter import Metered
-from trustmine.stages import STAGES, aside, get
+from trustmine.stages import STAGES, aside, asks_model, get
 
 # Fewer rows than this are done before a second process has started.
 WORTH_PROCESSES = 1_000
@@ -91,10 +92,11 @@ def advance(
     started = monotonic()
     if waiting == 0:
         return Done(stage_name, Tally(), 0.0)
-    n_workers = plan.n_workers or (1 if stage.KIND == "llm" or waiting < WORTH_PROCESSES else os.cpu_count() or 1)
+    is_asking = asks_model(stage, settings)
+    n_workers = plan.n_workers or (1 if is_asking or waiting < WORTH_PROCESSES else os.cpu_count() or 1)
     engine: tuple[Engine, int] | None = None
     scope = plan.scope
-    if stage.KIND == "llm" and n_workers == 1:
+    if is_asking and n_workers == 1:
         engine = _open(conn, settings, models, scope, stage_name, show)  # before the bar: loading is not judging
         scope = scope if engine is not None else replace(scope, is_labelled=True, qualities=settings.trusted_labels)
     total = Tally()
@@ -106,7 +108,7 @@ def advance(
             draw(total.total)
 
         if n_workers > 1:
-            task = Task(db, settings, plan.scope, NICENESS if stage.KIND == "llm" else 0)
+            task = Task(db, settings, plan.scope, NICENESS if is_asking else 0)
             crew = Crew(
                 task,
                 n_workers,
@@ -212,12 +214,16 @@ def send_stale_back(
     """Send rows that another recipe made back before their earliest stale stage; how many per stage.
 
     `only`: look at this stage alone. Stages that ask a model count as stale
-    only if a model ever answered, so no model is loaded for nothing.
+    only if a model ever answered, or should have, so none is loaded for nothing.
     """
+    asking = [name for name, stage in STAGES.items() if asks_model(stage, settings)]
     asked = conn.execute(
-        "SELECT 1 FROM steps JOIN recipes ON id = recipe_id WHERE model_id IS NOT NULL LIMIT 1"
+        """SELECT 1 FROM steps JOIN recipes ON id = recipe_id
+           WHERE model_id IS NOT NULL OR steps.stage <> ?1 AND steps.stage IN (SELECT value FROM json_each(?2))
+           LIMIT 1""",
+        (calibrate.STAGE, json.dumps(asking)),
     ).fetchone()
-    wanted = only is None or get(only).KIND == "llm"
+    wanted = only is None or only in asking
     engine = models.get() if asked and wanted else None
     model = None if engine is None else (engine[0].info, engine[1])
     present = tools.present_recipes(conn, settings, model)

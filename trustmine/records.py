@@ -201,7 +201,7 @@ class MaskedFunction(Fact):
     STAGE: ClassVar[str] = "s1_2"
     masked_pre: str
     n_fix_lines_missed: int
-    request_hash: str
+    request_hash: str | None  # None: masked by the fix, no model was asked
 
 
 # ------------------------------------------------------------------------- s2_0

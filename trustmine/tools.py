@@ -19,7 +19,7 @@ from trustmine.keywords import KeywordMatcher
 from trustmine.llm import load
 from trustmine.llm.base import OPENAI_COMPATIBLE, Engine, ModelInfo
 from trustmine.prompts import Prompts
-from trustmine.stages import STAGES, s0_3_classify
+from trustmine.stages import STAGES, asks_model, s0_3_classify
 from trustmine.stages.base import Context, Stage
 
 # Settings that every answer of a model depends on, whatever the stage.
@@ -81,15 +81,17 @@ def recipe(stage: Stage, ctx: Context, model: ModelInfo | None) -> dict[str, obj
     """Everything the stage's results depend on besides the row, as plain JSON values.
 
     Without a model s0_3 has one too: for rows that lists of known commits judge,
-    whether a model is at hand or not.
+    whether a model is at hand or not. A stage that is told to ask none depends
+    on no prompt either.
     """
+    is_asking = asks_model(stage, ctx.settings)
     content: dict[str, object] = {
         "stage": stage.NAME,
         "version": stage.VERSION,
         "settings": _values(ctx.settings, stage.SETTINGS),
-        "prompts": {name: ctx.prompts.hash(name) for name in stage.PROMPTS},
+        "prompts": {name: ctx.prompts.hash(name) for name in stage.PROMPTS} if is_asking else {},
     }
-    if stage.KIND == "llm":
+    if is_asking:
         if model is None and stage.NAME == s0_3_classify.NAME:
             return content | {"model": None}
         if model is None:
@@ -165,5 +167,5 @@ def present_recipes(
     return {
         name: recipes.recipe_hash(recipe(stage, ctx, None if model is None else model[0]))
         for name, stage in STAGES.items()
-        if stage.KIND != "llm" or model is not None
+        if model is not None or not asks_model(stage, settings)
     }

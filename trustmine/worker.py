@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.sharedctypes import Synchronized
+from types import GeneratorType
 from typing import cast
 
 from trustmine import calibrate, tools
@@ -26,7 +27,7 @@ from trustmine.db.claims import Failure, Scope, Tally
 from trustmine.errors import TrustmineError
 from trustmine.llm.base import ContextOverflow, Engine
 from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Request, Verdict
-from trustmine.stages import aside, get, prepare
+from trustmine.stages import aside, asks_model, get, prepare
 from trustmine.stages.base import Asking, Context, Stage
 
 WITHOUT_MODEL = 64  # rows in hand at a stage that could ask, where no row does
@@ -140,13 +141,14 @@ def post(
 ) -> Post:
     """Take a worker's post at a stage.
 
-    `model`, an engine with its model's id, is needed by stages that ask one;
+    `model`, an engine with its model's id, is needed where the stage asks one;
     s0_3 does without where the scope is rows that a list has labelled.
     """
     stage = get(stage_name)
-    if stage.KIND == "llm" and model is None and not (stage_name == calibrate.STAGE and scope.is_labelled):
+    is_asking = asks_model(stage, settings)
+    if is_asking and model is None and not (stage_name == calibrate.STAGE and scope.is_labelled):
         raise AssertionError(f"{stage_name} needs an engine")
-    if stage.KIND != "llm":
+    if not is_asking:
         model = None
     model_id = None if model is None else model[1]
     ctx = tools.context(conn, settings, model_id)
@@ -233,7 +235,7 @@ class Line:
             if here is None:
                 continue
             self._last = here
-            if here.stage.KIND == "llm":
+            if asks_model(here.stage, here.ctx.settings):
                 room = (here.model[0].capacity if here.model else WITHOUT_MODEL) - len(self.rows)
                 commits = here.claim(room) if room > 0 else []
                 for commit in commits:
@@ -278,7 +280,7 @@ class Line:
                     outcome = Reject(CONTEXT_OVERFLOW)
                     break
                 if here.model is None:
-                    raise AssertionError("a row that a list has labelled asks a model")
+                    raise AssertionError("a stage asks a model and was given none")
                 engine = here.model[0]
                 answer = calls.recorded(here.conn, engine.request_hash(row.request))
                 if answer is None:
@@ -301,7 +303,7 @@ class Line:
             commits = [] if here is None else here.claim(1, only=commit_id)
             if here is None or not commits:
                 return
-            if here.stage.KIND == "llm":
+            if asks_model(here.stage, here.ctx.settings):
                 self._start(here, commits[0])
                 return
             if not self._compute(here, commits).advanced:
@@ -332,11 +334,21 @@ class Line:
 
 def _outcome(here: Post, commit: Commit) -> Outcome | Failure:
     try:
-        return cast(Outcome, here.stage.run(commit, here.ctx))
+        result = here.stage.run(commit, here.ctx)
+        return cast(Outcome, _unasked(result) if isinstance(result, GeneratorType) else result)
     except TrustmineError:
         raise
     except Exception as error:
         return _failure(error)
+
+
+def _unasked(asking: Asking) -> Outcome:
+    """What a stage that can ask a model says when its settings tell it not to."""
+    try:
+        next(asking)
+    except StopIteration as end:
+        return cast(Outcome, end.value)
+    raise AssertionError("a stage asks a model and was told not to")
 
 
 def _failure(error: Exception) -> Failure:

@@ -34,6 +34,22 @@ def test_several_blocks_are_numbered_in_the_order_of_the_text() -> None:
     assert rebuilt == PRE_FUNCTION
 
 
+def test_masked_by_the_fix_no_model_is_asked_and_the_block_is_the_shortest_that_holds_it() -> None:
+    outcome, requests = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF, masked_by="fix")))
+    assert requests == []
+    assert isinstance(outcome, Advance)
+    assert outcome.facts == (MASK, dataclasses.replace(MASKED, request_hash=None))
+    wider = dataclasses.replace(FUNCTION, deleted_lines=(7, 9), fix_lines=(7, 9))
+    outcome, _ = say(s1_2_mask.run(commit(), context(wider, DIFF, masked_by="fix")))
+    assert [(m.first_line, m.last_line, m.n_fix_lines) for m in outcome.facts if isinstance(m, Mask)] == [(7, 9, 2)]
+
+
+@pytest.mark.parametrize("fix_lines", [(1, 9), (3, 11)], ids=["the signature", "first and last statement"])
+def test_a_fix_that_no_block_holds_rejects(fix_lines: tuple[int, ...]) -> None:
+    function = dataclasses.replace(FUNCTION, deleted_lines=fix_lines, fix_lines=fix_lines)
+    assert say(s1_2_mask.run(commit(), context(function, DIFF, masked_by="fix"))) == (Reject("no_block"), [])
+
+
 def test_the_conversation_of_s0_3_goes_on() -> None:
     _, (request,) = say(s1_2_mask.run(commit(), context(FUNCTION, DIFF)), "9-9")
     judged = Prompts().get("s0_3_classify").request(message=MESSAGE, patch=PATCH)

@@ -61,6 +61,17 @@ def test_elements_of_parser_and_model_are_united(run: Run) -> None:
     assert count.n_model == count.n_both == 2
 
 
+def test_the_parser_alone_asks_nothing_and_takes_the_nearest_definition(run: Run) -> None:
+    twin = {"src/twin.h": "#define HEADER_SIZE 8\n", "src/record.h": helpers.HEADER + '#include "twin.h"\n'}
+    asked, _, _ = run(listed(), "1", files=twin)
+    assert (asked["HEADER_SIZE"].n_candidates, asked["HEADER_SIZE"].chosen_by) == (2, "model")
+    elements, count, requests = run(files=twin, elements_by="parser")
+    assert requests == []
+    assert (elements["HEADER_SIZE"].chosen_by, elements["HEADER_SIZE"].def_path) == ("parser", HEADER_PATH)
+    assert {one.found_by for one in elements.values()} == {"parser"}
+    assert (count.n_parser, count.n_model, count.n_hallucinated) == (len(elements), 0, 0)
+
+
 def test_the_model_may_add_what_the_parser_takes_for_no_name(run: Run) -> None:
     pre = FUNCTION.pre_text.replace("name_len);\n", "(size_t)name_len);\n")
     function = dataclasses.replace(FUNCTION, pre_text=pre)

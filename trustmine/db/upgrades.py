@@ -98,4 +98,20 @@ _TO_3: tuple[str, ...] = (
        ) STRICT, WITHOUT ROWID""",
 )
 
-UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2, 2: _TO_3}
+_TO_4: tuple[str, ...] = (
+    # NOT NULL can only be taken away with the table; views name it and stay as they are.
+    "PRAGMA legacy_alter_table = ON",
+    """CREATE TABLE masked_functions_4 (
+           commit_id INTEGER PRIMARY KEY REFERENCES commits (id),
+           masked_pre TEXT NOT NULL,
+           n_fix_lines_missed INTEGER NOT NULL,
+           request_hash TEXT
+       ) STRICT""",
+    """INSERT INTO masked_functions_4
+       SELECT commit_id, masked_pre, n_fix_lines_missed, request_hash FROM masked_functions""",
+    "DROP TABLE masked_functions",
+    "ALTER TABLE masked_functions_4 RENAME TO masked_functions",
+    "PRAGMA legacy_alter_table = OFF",
+)
+
+UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2, 2: _TO_3, 3: _TO_4}

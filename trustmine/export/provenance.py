@@ -99,7 +99,8 @@ def provenance(
             column(
                 """WITH used (stage, hash) AS (
                      SELECT 's0_3', request_hash FROM verdicts WHERE commit_id = :id AND request_hash IS NOT NULL
-                     UNION SELECT 's1_2', request_hash FROM masked_functions WHERE commit_id = :id
+                     UNION SELECT 's1_2', request_hash FROM masked_functions
+                     WHERE commit_id = :id AND request_hash IS NOT NULL
                      UNION SELECT 's3_1', request_hash FROM segments WHERE commit_id = :id
                      UNION SELECT 's3_2', request_hash FROM explanations WHERE commit_id = :id
                      UNION SELECT l.stage, l.request_hash FROM llm_calls AS l

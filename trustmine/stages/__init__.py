@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
+from trustmine.config import Settings
 from trustmine.errors import TrustmineError
 from trustmine.records import Commit
 from trustmine.stages import (
@@ -41,6 +42,12 @@ def get(name: str) -> Stage:
     if name not in STAGES:
         raise TrustmineError(f"There is no stage {name!r}", "--stage", "Stages: " + ", ".join(STAGES))
     return STAGES[name]
+
+
+def asks_model(stage: Stage, settings: Settings) -> bool:
+    """Whether the stage asks a language model under these settings."""
+    unasked: tuple[str, str] | None = getattr(stage, "UNASKED", None)
+    return stage.KIND == "llm" and (unasked is None or getattr(settings, unasked[0]) != unasked[1])
 
 
 def prepare(stage: Stage, commits: Sequence[Commit], ctx: Context) -> None:

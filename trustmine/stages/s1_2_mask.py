@@ -12,48 +12,53 @@ function that holds something like `<MASK_1>` itself: `holds_mask`. An answer
 that was cut off or has another form is `unparsable`, its text stays in
 llm_calls; `no_block` means that the model said so. Masks that miss the fix or
 leave no statement of the function are kept for people to look at.
+
+Where `masked_by` is "fix" no model is asked: the block is the shortest run of
+statements, but not all of the function, that holds what the fix changes; `no_block` if there is none.
 """
 
+from collections.abc import Generator, Sequence
+
 from trustmine import answers, counted, masking, samples
-from trustmine.lines import cut_lines
-from trustmine.records import Advance, Commit, FunctionPair, Mask, MaskedFunction, Reject
+from trustmine.lines import LineRange, cut_lines
+from trustmine.records import (
+    Advance,
+    Commit,
+    Completion,
+    FunctionPair,
+    Mask,
+    MaskedFunction,
+    Reject,
+    Request,
+)
 from trustmine.stages import line_ranges, shown
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s1_2", "s1_1"
 VERSION = 2
 KIND = "llm"
-SETTINGS = ("max_masks", *counted.SETTINGS)
+UNASKED = ("masked_by", "fix")
+SETTINGS = ("masked_by", "max_masks", *counted.SETTINGS)
 PROMPTS = ("s0_3_classify", "s1_2_mask")
 REASONS = ("holds_mask", "no_statement", "unparsable", "no_block", "mask_misses_fix", "mask_whole_function")
 
 
 def run(commit: Commit, ctx: Context) -> Asking:
-    """Asks once; the masks in the order of the text."""
+    """Asks once, or not at all; the masks in the order of the text."""
     function = ctx.facts.one(FunctionPair, commit)
     if masking.holds_mask(function.pre_text) or masking.holds_mask(function.post_text):
         return Reject("holds_mask")
     allowed = line_ranges.allowed(function)
     if not allowed:
         return Reject("no_statement")
-    patch = shown.patch(commit, ctx)
-    assert patch is not None, "s0_2 lets no patch through that is too large to keep"
-    judged = ctx.prompts.get("s0_3_classify").request(message=commit.message, patch=patch)
-    completion = yield ctx.prompts.get("s1_2_mask").request(
-        after=judged.messages,
-        grammar=line_ranges.grammar(allowed, ctx.settings.max_masks),
-        function=samples.one_line(function.name),
-        numbered=samples.numbered(function.pre_text),
-        fix=_fix(function),
-        max_masks=str(ctx.settings.max_masks),
-        max_tokens=ctx.settings.max_masks * line_ranges.TOKENS_PER_RANGE,
-        temperature=ctx.settings.temperature,
-        seed=ctx.settings.seed,
-    )
-    try:
-        named = line_ranges.named(completion, allowed)
-    except answers.Unparsable:
-        return Reject("unparsable")
+    if ctx.settings.masked_by == "fix":
+        named, request_hash = _around_fix(function, allowed), None
+    else:
+        completion = yield from _ask(commit, ctx, function, allowed)
+        try:
+            named, request_hash = line_ranges.named(completion, allowed), completion.request_hash
+        except answers.Unparsable:
+            return Reject("unparsable")
     if not named:
         return Reject("no_block")
     masks = tuple(
@@ -70,7 +75,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     masked = MaskedFunction(
         masked_pre=masking.mask(function.pre_text, named),
         n_fix_lines_missed=len(function.fix_lines) - n_covered,
-        request_hash=completion.request_hash,
+        request_hash=request_hash,
     )
     if n_covered == 0:
         return Reject("mask_misses_fix", (*masks, masked))
@@ -78,6 +83,35 @@ def run(commit: Commit, ctx: Context) -> Asking:
     if all(any(lines.first_line <= line <= lines.last_line for lines in named) for line in ends):
         return Reject("mask_whole_function", (*masks, masked))
     return Advance((*masks, masked))
+
+
+def _ask(
+    commit: Commit, ctx: Context, function: FunctionPair, allowed: Sequence[LineRange]
+) -> Generator[Request, Completion, Completion]:
+    """The model's answer, with the conversation of s0_3 before it."""
+    patch = shown.patch(commit, ctx)
+    assert patch is not None, "s0_2 lets no patch through that is too large to keep"
+    judged = ctx.prompts.get("s0_3_classify").request(message=commit.message, patch=patch)
+    return (
+        yield ctx.prompts.get("s1_2_mask").request(
+            after=judged.messages,
+            grammar=line_ranges.grammar(allowed, ctx.settings.max_masks),
+            function=samples.one_line(function.name),
+            numbered=samples.numbered(function.pre_text),
+            fix=_fix(function),
+            max_masks=str(ctx.settings.max_masks),
+            max_tokens=ctx.settings.max_masks * line_ranges.TOKENS_PER_RANGE,
+            temperature=ctx.settings.temperature,
+            seed=ctx.settings.seed,
+        )
+    )
+
+
+def _around_fix(function: FunctionPair, allowed: Sequence[LineRange]) -> tuple[LineRange, ...]:
+    """The shortest of the choices that holds all lines of the fix; () if none does."""
+    n_lines = len(function.fix_lines)
+    holding = [lines for lines in allowed if line_ranges.n_fix_lines(function, lines) == n_lines]
+    return tuple(sorted(holding, key=lambda lines: (lines.last_line - lines.first_line, lines.first_line))[:1])
 
 
 def _fix(function: FunctionPair) -> str:

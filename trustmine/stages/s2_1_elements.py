@@ -20,6 +20,9 @@ parser's nearest is taken beyond that, for names that s2_2 leaves out anyway,
 and where the answer is no number. The model may also say that none fits. Each
 of these questions begins as the one for the list does, so an engine reads the
 snippets once.
+
+Where `elements_by` is "parser" no model is asked: elements are the parser's
+names alone, and of several definitions the nearest is taken.
 """
 
 import functools
@@ -51,7 +54,16 @@ from trustmine.text import decode, encode
 NAME, AFTER = "s2_1", "s2_0"
 VERSION = 2
 KIND = "llm"
-SETTINGS = ("max_elements", "max_candidates", "common_calls", "basic_types", "error_codes", "min_name_chars")
+UNASKED = ("elements_by", "parser")
+SETTINGS = (
+    "elements_by",
+    "max_elements",
+    "max_candidates",
+    "common_calls",
+    "basic_types",
+    "error_codes",
+    "min_name_chars",
+)
 PROMPTS = ("s2_1_elements", "s2_1_choose")
 REASONS = ("unparsable",)
 
@@ -77,7 +89,7 @@ _OPEN = {
 
 
 def run(commit: Commit, ctx: Context) -> Asking:
-    """Asks for the list, then once per name that has several definitions."""
+    """Asks for the list, then once per name that has several definitions; or nothing."""
     function = ctx.facts.one(FunctionPair, commit)
     mask, merged = ctx.facts.one(Mask, commit), ctx.facts.one(MergedMask, commit)
     block = LineRange(mask.first_line, mask.last_line)
@@ -85,21 +97,14 @@ def run(commit: Commit, ctx: Context) -> Asking:
     before = Snippet.of(function.pre_text, function.encoding, function.old_path, block, margins)
     block = LineRange(merged.post_first_line, merged.post_last_line)
     after = Snippet.of(function.post_text, function.encoding, function.path, block, margins)
-    completion = yield ctx.prompts.get("s2_1_elements").request(
-        grammar=answers.elements_grammar(ctx.settings.max_elements, KINDS),
-        schema=answers.elements_schema(ctx.settings.max_elements, KINDS),
-        max_tokens=ctx.settings.max_elements * TOKENS_PER_ELEMENT,
-        temperature=ctx.settings.temperature,
-        seed=ctx.settings.seed,
-        path=samples.one_line(function.old_path),
-        code_before=before.text,
-        code_after=after.text,
-        max_elements=str(ctx.settings.max_elements),
-    )
-    try:
-        listed = answers.parse_elements(answers.finished(completion))
-    except answers.Unparsable:
-        return Reject("unparsable")
+    is_asked = ctx.settings.elements_by == "both"
+    listed: Iterable[tuple[str, str]] = ()
+    if is_asked:
+        completion = yield _list(function.old_path, (before, after), ctx)
+        try:
+            listed = answers.parse_elements(answers.finished(completion))
+        except answers.Unparsable:
+            return Reject("unparsable")
     by_model, n_hallucinated = _confirmed(listed, (before, after))
     by_parser = {**after.names, **before.names}
     names = sorted(by_parser.keys() | by_model.keys(), key=lambda name: (name not in before.block_words, name))
@@ -131,12 +136,12 @@ def run(commit: Commit, ctx: Context) -> Asking:
     news = finder.news(commit.parents[0])
 
     elements: list[Element] = []
-    n_picks = 0
+    n_picks_left = MAX_PICKS if is_asked else 0
     for name in names:
         choices, n_candidates = found[name].nearest, found[name].n
         chosen, chosen_by = (choices[0], "parser") if choices else (None, None)
-        if len(choices) > 1 and n_picks < MAX_PICKS and why_common(name, ctx.settings) is None:
-            n_picks += 1
+        if len(choices) > 1 and n_picks_left and why_common(name, ctx.settings) is None:
+            n_picks_left -= 1
             answer = yield _question(name, choices, function.old_path, (before, after), ctx)
             try:
                 number = answers.parse_choice(answers.finished(answer), len(choices))
@@ -215,6 +220,21 @@ def _member(
             if found is not None:
                 return Found(found, len(found))
     return None
+
+
+def _list(path: str, snippets: tuple[Snippet, Snippet], ctx: Context) -> Request:
+    """Which code elements do the snippets mention?"""
+    return ctx.prompts.get("s2_1_elements").request(
+        grammar=answers.elements_grammar(ctx.settings.max_elements, KINDS),
+        schema=answers.elements_schema(ctx.settings.max_elements, KINDS),
+        max_tokens=ctx.settings.max_elements * TOKENS_PER_ELEMENT,
+        temperature=ctx.settings.temperature,
+        seed=ctx.settings.seed,
+        path=samples.one_line(path),
+        code_before=snippets[0].text,
+        code_after=snippets[1].text,
+        max_elements=str(ctx.settings.max_elements),
+    )
 
 
 def _question(

@@ -38,7 +38,7 @@ from trustmine.records import (
     Verdict,
     is_of_its_stage,
 )
-from trustmine.stages import STAGES, aside, prepare
+from trustmine.stages import STAGES, aside, asks_model, prepare
 from trustmine.stages.base import Asking, Context, Stage
 from trustmine.verify.base import Finding, Look
 from trustmine.verify.texts import git_blob_oid
@@ -286,13 +286,13 @@ def _context(look: Look, stage: Stage, recipe_id: int, repos: _Repos) -> Context
     if (
         content.get("version") != stage.VERSION
         or set(content.get("settings", ())) != set(stage.SETTINGS)
-        or content.get("prompts") != {name: prompts.hash(name) for name in stage.PROMPTS}
+        or not set(content["settings"]).union(content.get("sampling", ())) <= {field.name for field in fields(Settings)}
     ):
         return None
-    values = {**content["settings"], **content.get("sampling", {})}
-    if not values.keys() <= {field.name for field in fields(Settings)}:
+    settings = _settings({**content["settings"], **content.get("sampling", {})}, look.settings)
+    named = stage.PROMPTS if asks_model(stage, settings) else ()
+    if content.get("prompts") != {name: prompts.hash(name) for name in named}:
         return None
-    settings = _settings(values, look.settings)
     ctx = tools.context(look.conn, settings)
     facts = _AsThen(look.conn) if stage.NAME == calibrate.STAGE else look.facts
     numbers = None

@@ -107,7 +107,7 @@ def verdict_calls(look: Look) -> Iterator[Finding]:
 
 def mask_calls(look: Look) -> Iterator[Finding]:
     """The answer behind each mask was recorded."""
-    return _calls_of(look, "s1_2", "masked_functions")
+    return _calls_of(look, "s1_2", "masked_functions", "(f.request_hash IS NOT NULL OR r.model_id IS NOT NULL)")
 
 
 def element_calls(look: Look) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def element_calls(look: Look) -> Iterator[Finding]:
     for (commit_id,) in look.rows(
         """SELECT f.commit_id FROM element_counts AS f
            JOIN steps AS t ON t.commit_id = f.commit_id AND t.stage = 's2_1' JOIN recipes AS r ON r.id = t.recipe_id
-           WHERE NOT EXISTS (
+           WHERE r.model_id IS NOT NULL AND NOT EXISTS (
                SELECT 1 FROM llm_calls AS l WHERE l.commit_id = f.commit_id AND l.stage = 's2_1'
                    AND l.model_id IS r.model_id
                    AND l.prompt_hash = json_extract(r.content, '$.prompts.s2_1_elements'))"""
