@@ -1,11 +1,13 @@
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
-from trustmine import doctor
+from trustmine import doctor, resources
 from trustmine.config import Settings
-from trustmine.errors import ModelError
+from trustmine.errors import ModelError, TrustmineError
 
 
 def _killed(_settings: Settings) -> str:
@@ -49,3 +51,16 @@ def test_what_is_wrong_with_a_model_comes_through_whole() -> None:
     assert (raised.value.where, raised.value.hint) == ("m.gguf", "Check --model")
     check = doctor._attempt("model", lambda: doctor._apart(_raises_another, Settings()), "Give a GGUF file")
     assert (check.found, check.hint) == ("ValueError: not a vocabulary", "Give a GGUF file")
+
+
+def test_a_folder_of_prompts_lacks_none(tmp_path: Path) -> None:
+    shutil.copytree(resources.prompts_folder(), tmp_path / "prompts")
+    settings = Settings(prompts=str(tmp_path / "prompts"))
+    files = sorted((tmp_path / "prompts").glob("*.md"))
+    assert doctor._resources(settings).startswith(f"{len(files)} prompts in ")
+    for file in files:
+        text = file.read_text()
+        file.unlink()
+        with pytest.raises(TrustmineError):
+            doctor._resources(settings)
+        file.write_text(text)

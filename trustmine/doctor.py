@@ -80,12 +80,12 @@ def _git() -> Check:
 
 
 def _resources(settings: Settings) -> str:
-    from trustmine import tools
+    from trustmine import propose, tools
     from trustmine.stages import STAGES
 
     resources.schema()
     library = tools.prompts(settings)
-    names = sorted({name for stage in STAGES.values() for name in stage.PROMPTS})
+    names = sorted({propose.PROMPT, *(name for stage in STAGES.values() for name in stage.PROMPTS)})
     for name in names:
         library.get(name)
     return f"{len(names)} prompts in {settings.prompts or resources.prompts_folder()}"

@@ -1,7 +1,7 @@
 """bench: JSON Lines, TRUST-Bench: a fix from the cutoff on that has a CVE, as a gap to fill.
 
-What is masked is what s1_2 masked, where the row passed s2_0; else what the
-fix changes: the shortest run of whole statements of one block,
+What is masked is what the model named as risky, where the row passed s2_0;
+else what the fix changes: the shortest run of whole statements of one block,
 in both versions, outside of which they are the same. The gap is in the fixed
 function, so what belongs there is the fixed code. Context is what s2_2 kept
 and the vulnerable code uses; what only the fix uses would give it away.
@@ -33,7 +33,7 @@ COLUMNS = {
     "path": "file after the fix",
     "function": "name of the function",
     "masked_function": "the fixed function with `<MASK_1>` on a line of its own",
-    "masked_by": "`model` (the block that it named as risky) or `fix` (the statements that it changes)",
+    "masked_by": "`model` (the block that it named as risky) or `fix` (the statements that the fix changes)",
     "context": "`callees`, `macros`, `types`, `globals`: name, path, first_line, last_line, definition, is_cut of each",
     "vulnerable": "what stood in place of the mask before the fix",
     "fixed": "what stands there after it",
@@ -67,8 +67,7 @@ class Gap:
     """A pair with what the database knows of its gap and its context."""
 
     pair: Pair
-    stored: tuple[str, str, str] | None  # masked function, vulnerable, fixed: of rows that passed s2_0
-    is_by_model: bool
+    by_model: tuple[str, str, str] | None  # masked function, vulnerable, fixed
     context: dict[str, list[dict[str, object]]]
 
     @property
@@ -91,18 +90,12 @@ class Gap:
 def gaps(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Gap]:
     """One per fix of the plan, in the order of the export."""
     for pair in pairs(conn, plan, recipes):
-        found = (
-            cursor(conn)
-            .execute(
-                """SELECT masked_post, removed, fixed, request_hash IS NOT NULL
-               FROM merged_masks JOIN masks USING (commit_id) JOIN masked_functions USING (commit_id)
+        found = cursor(conn).execute(
+            """SELECT masked_post, removed, fixed FROM merged_masks JOIN masks USING (commit_id)
                WHERE commit_id = ?""",
-                (pair.commit_id,),
-            )
-            .fetchone()
+            (pair.commit_id,),
         )
-        stored, is_by_model = (None, False) if found is None else (found[:3], bool(found[3]))
-        yield Gap(pair, stored, is_by_model, _context(conn, pair.commit_id))
+        yield Gap(pair, found.fetchone(), _context(conn, pair.commit_id))
 
 
 def place(gap: Gap) -> str:
@@ -112,7 +105,7 @@ def place(gap: Gap) -> str:
 def rows(gap: Gap) -> Iterator[dict[str, object]]:
     """One row; raises LeftOut."""
     source = gap.source
-    masked, vulnerable, fixed = gap.stored or by_fix(gap.pair.before, gap.pair.after, gap.pair.old_path, source.path)
+    masked, vulnerable, fixed = gap.by_model or by_fix(gap.pair.before, gap.pair.after, gap.pair.old_path, source.path)
     pillar = cwe.top_level(gap.pair.cwe) or ""
     yield {
         "id": f"{source.repo}/{source.commit}",
@@ -127,7 +120,7 @@ def rows(gap: Gap) -> Iterator[dict[str, object]]:
         "path": source.path,
         "function": source.function,
         "masked_function": masked,
-        "masked_by": "model" if gap.is_by_model else "fix",
+        "masked_by": "fix" if gap.by_model is None else "model",
         "context": gap.context,
         "vulnerable": vulnerable,
         "fixed": fixed,
