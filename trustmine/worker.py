@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.sharedctypes import Synchronized
-from types import GeneratorType
 from typing import cast
 
 from trustmine import calibrate, tools
@@ -30,7 +29,7 @@ from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Requ
 from trustmine.stages import aside, asks_model, get, prepare
 from trustmine.stages.base import Asking, Context, Stage
 
-WITHOUT_MODEL = 64  # rows in hand at a stage that could ask, where no row does
+WITHOUT_MODEL = 8  # rows claimed at once by a stage that could ask, where no row does: others may want some
 CONTEXT_OVERFLOW = "context_overflow"  # the reason any stage that asks a model may reject for
 
 Progress = Callable[[str, Tally], None]  # stage, what became of rows of it
@@ -235,11 +234,12 @@ class Line:
             if here is None:
                 continue
             self._last = here
-            if asks_model(here.stage, here.ctx.settings):
+            if here.stage.KIND == "llm":
                 room = (here.model[0].capacity if here.model else WITHOUT_MODEL) - len(self.rows)
                 commits = here.claim(room) if room > 0 else []
                 for commit in commits:
                     self._start(here, commit)
+                    self._renew()  # a row that asks nothing has all of its work here
                 found = found or bool(commits)
             elif commits := here.claim(here.ctx.settings.batch_size):
                 self._compute(here, commits)
@@ -303,7 +303,7 @@ class Line:
             commits = [] if here is None else here.claim(1, only=commit_id)
             if here is None or not commits:
                 return
-            if asks_model(here.stage, here.ctx.settings):
+            if here.stage.KIND == "llm":
                 self._start(here, commits[0])
                 return
             if not self._compute(here, commits).advanced:
@@ -334,21 +334,11 @@ class Line:
 
 def _outcome(here: Post, commit: Commit) -> Outcome | Failure:
     try:
-        result = here.stage.run(commit, here.ctx)
-        return cast(Outcome, _unasked(result) if isinstance(result, GeneratorType) else result)
+        return cast(Outcome, here.stage.run(commit, here.ctx))
     except TrustmineError:
         raise
     except Exception as error:
         return _failure(error)
-
-
-def _unasked(asking: Asking) -> Outcome:
-    """What a stage that can ask a model says when its settings tell it not to."""
-    try:
-        next(asking)
-    except StopIteration as end:
-        return cast(Outcome, end.value)
-    raise AssertionError("a stage asks a model and was told not to")
 
 
 def _failure(error: Exception) -> Failure:

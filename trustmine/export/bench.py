@@ -1,10 +1,11 @@
 """bench: JSON Lines, TRUST-Bench: a fix from the cutoff on that has a CVE, as a gap to fill.
 
-What is masked is what the model named as risky, where the row passed s2_0;
-else what the fix changes: the shortest run of whole statements of one block,
-in both versions, outside of which they are the same. The gap is in the fixed
-function, so what belongs there is the fixed code. Context is what s2_2 kept
-and the vulnerable code uses; what only the fix uses would give it away.
+What is masked is what the model named as risky, where one was asked and the
+row passed s2_0; else what the fix changes: the shortest run of whole statements
+of one block, in both versions, outside of which they are the same. The gap is
+in the fixed function, so what belongs there is the fixed code. Context is what
+s2_2 kept and the vulnerable code uses; what only the fix uses would give it
+away.
 """
 
 import sqlite3
@@ -33,7 +34,7 @@ COLUMNS = {
     "path": "file after the fix",
     "function": "name of the function",
     "masked_function": "the fixed function with `<MASK_1>` on a line of its own",
-    "masked_by": "`model` (the block that it named as risky) or `fix` (the statements that the fix changes)",
+    "masked_by": "`model` (the block that it named as risky) or `fix` (the statements that it changes)",
     "context": "`callees`, `macros`, `types`, `globals`: name, path, first_line, last_line, definition, is_cut of each",
     "vulnerable": "what stood in place of the mask before the fix",
     "fixed": "what stands there after it",
@@ -91,8 +92,9 @@ def gaps(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Gap
     """One per fix of the plan, in the order of the export."""
     for pair in pairs(conn, plan, recipes):
         found = cursor(conn).execute(
-            """SELECT masked_post, removed, fixed FROM merged_masks JOIN masks USING (commit_id)
-               WHERE commit_id = ?""",
+            """SELECT masked_post, removed, fixed
+               FROM merged_masks JOIN masks USING (commit_id) JOIN masked_functions USING (commit_id)
+               WHERE commit_id = ? AND request_hash IS NOT NULL""",
             (pair.commit_id,),
         )
         yield Gap(pair, found.fetchone(), _context(conn, pair.commit_id))
