@@ -45,6 +45,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 from common import ROOT, machine, need, table, timed, trustmine
 
@@ -183,13 +184,14 @@ def _changes(db: Path, wide: bool, limit: int | None) -> tuple[list[Change], int
         keys = [keys[i * len(keys) // limit] for i in range(limit)]
     found = []
     for commit_id, file_no in keys:
-        *row, patch, encoding = conn.execute(
+        sha, old_path, new_path, old_oid, new_oid, patch, encoding = conn.execute(
             """SELECT sha, old_path, new_path, old_oid, new_oid, patch, encoding
                FROM commits JOIN diffs ON diffs.commit_id = id JOIN diff_files ON diff_files.commit_id = id
                WHERE id = ? AND file_no = ?""",
             (commit_id, file_no),
         ).fetchone()
-        found.append(Change(*row, patches.parse(text.encode(patch, encoding))[file_no - 1]))
+        parsed = patches.parse(text.encode(patch, encoding))[file_no - 1]
+        found.append(Change(sha, old_path, new_path, old_oid, new_oid, parsed))
     conn.close()
     return found, n_commits
 
@@ -224,10 +226,8 @@ def _judged(repo: GitRepo, changes: Sequence[Change], ctags: str, folder: Path) 
             elif isinstance(pair, str):
                 yield Case(change, pair, ours, said)
             else:
-                wrong = [
-                    difference(*side)
-                    for side in zip(pair, judges, (pre, image), strict=True)  # type: ignore[arg-type]
-                ]
+                named = cast("tuple[tuple[Tag, int], ...]", judges)  # both have a tag here
+                wrong = [difference(*side) for side in zip(pair, named, (pre, image), strict=True)]
                 yield Case(change, next((w for w in wrong if w), None), ours, said)
 
 

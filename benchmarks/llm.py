@@ -62,8 +62,8 @@ WAYS = {"evidence": ("row_by_row", "stage_by_stage"), "same": ("trustmine", "one
 VERDICT_GRAMMAR = 'root ::= ("yes" | "no" | "cannot decide") ": " [^\\n]+'
 
 
-# A row's first question, and what makes each next one of the answer before.
-Row = tuple[Request, list[Callable[[Completion], Request]]]
+Next = Callable[[Completion], Request]  # a question made of the answer before
+Row = tuple[Request, list[Next]]  # the first question, and the ones that follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ def questions(db: Path, n_verdicts: int, n_explanations: int) -> dict[str, list[
     ctx = tools.context(conn, config.Settings())
     commits = calibrate.sample(conn, 50 * max(n_verdicts, n_explanations))
     verdicts = [s0_3_classify.classify_requests(commit, ctx)[-1] for commit in commits[:n_verdicts]]
-    locate, explain = [], []
+    locate: list[Request] = []
+    explain: list[Request] = []
     for commit in commits:
         if len(explain) == n_explanations:
             break
@@ -106,7 +107,7 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
     touched = [lines for lines in allowed if line_ranges.n_fix_lines(function, lines)]
     if not touched:
         return None
-    evidence = {
+    evidence: dict[str, Any] = {
         "function": samples.one_line(function.name),
         "path": samples.one_line(function.old_path),
         "numbered": samples.numbered(function.pre_text),
@@ -133,6 +134,7 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
 def plain(model: Path, form: str, asked: Sequence[Request], n_threads: int) -> Result:
     """(a) One after the other."""
     import llama_cpp
+    from llama_cpp.llama_grammar import LlamaGrammar
 
     llama = llama_cpp.Llama(
         str(model), n_ctx=N_CTX, n_threads=n_threads, n_threads_batch=n_threads, n_gpu_layers=-1, verbose=False,
@@ -143,8 +145,9 @@ def plain(model: Path, form: str, asked: Sequence[Request], n_threads: int) -> R
         more: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
         if form != "verdict":
             text = VERDICT_GRAMMAR if form == "rationale" else str(request.grammar)
-            more = {"grammar": llama_cpp.LlamaGrammar.from_string(text, verbose=False), "max_tokens": _n_tokens(form)}
-        llama.create_chat_completion([asdict(turn) for turn in request.messages], temperature=0.0, **more)
+            more = {"grammar": LlamaGrammar.from_string(text, verbose=False), "max_tokens": _n_tokens(form)}
+        turns: list[Any] = [asdict(turn) for turn in request.messages]
+        llama.create_chat_completion(turns, temperature=0.0, **more)
     return Result(time.perf_counter() - began, len(asked), 0)
 
 
@@ -179,18 +182,24 @@ def ours(model: Path, form: str, asked: Sequence[Request], n_threads: int) -> Re
     """(c) The engine of this checkout."""
 
     why = form == "rationale"
-    rows: list[Row] = [(request, [lambda a, r=request: _why(r, a.text)] if why else []) for request in asked]
+    rows: list[Row] = [(request, [_why(request)] if why else []) for request in asked]
     return _drive(model, rows, n_threads)
 
 
-def _why(request: Request, label: str) -> Request:
-    turns = (*request.messages, Message("assistant", label), Message("user", "Give the reason in one short sentence."))
-    return replace(request, messages=turns, labels=(), max_tokens=RATIONALE_TOKENS, prompt_name="s0_3_rationale")
+def _why(request: Request) -> Next:
+    """Asks for the reason of a verdict."""
+
+    def ask(verdict: Completion) -> Request:
+        asked = Message("user", "Give the reason in one short sentence.")
+        turns = (*request.messages, Message("assistant", verdict.text), asked)
+        return replace(request, messages=turns, labels=(), max_tokens=RATIONALE_TOKENS, prompt_name="s0_3_rationale")
+
+    return ask
 
 
 def one_at_a_time(model: Path, asked: Sequence[Request], n_threads: int) -> Result:
     """(c) with one sequence."""
-    rows: list[Row] = [(request, [lambda answer, r=request: _why(r, answer.text)]) for request in asked]
+    rows: list[Row] = [(request, [_why(request)]) for request in asked]
     return _drive(model, rows, n_threads, n_sequences=1)
 
 
@@ -205,7 +214,7 @@ def _drive(model: Path, rows: Sequence[Row], n_threads: int, n_sequences: int = 
         known_sha256="0",
     )
     waiting = list(enumerate(rows))
-    left: dict[int, list[Callable[[Completion], Request]]] = {}
+    left: dict[int, list[Next]] = {}
     answers: list[list[Any]] = [[] for _ in rows]
     n_evaluated = 0
     began = time.perf_counter()
@@ -230,7 +239,11 @@ def _drive(model: Path, rows: Sequence[Row], n_threads: int, n_sequences: int = 
 
 def row_by_row(model: Path, asked: Sequence[tuple[Request, Request]], n_threads: int) -> Result:
     """Each row through both questions, as `run` goes."""
-    return _drive(model, [(first, [lambda _, then=then: then]) for first, then in asked], n_threads)
+    return _drive(model, [(first, [_whatever_it_said(then)]) for first, then in asked], n_threads)
+
+
+def _whatever_it_said(request: Request) -> Next:
+    return lambda _: request
 
 
 def stage_by_stage(model: Path, asked: Sequence[tuple[Request, Request]], n_threads: int) -> Result:
@@ -262,7 +275,8 @@ def main() -> None:
     model = given.model or resources.built_in_model()
     n_threads = given.threads or len(os.sched_getaffinity(0))
     if given.one:
-        print(json.dumps(asdict(_one(*given.one, model, n_threads))))
+        peer, form, questions_file = given.one
+        print(json.dumps(asdict(_one(peer, form, questions_file, model, n_threads))))
         return
     if given.repo is None and given.db is None:
         parser.error("give a repository, or a database with --db")

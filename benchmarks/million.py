@@ -68,13 +68,13 @@ def main() -> None:
         sys.exit("not kept: " + ", ".join(broken))
 
 
-def _measure(n: int, folder: Path, workers: int) -> dict[str, object]:
+def _measure(n: int, folder: Path, workers: int) -> dict[str, str | int]:
     repo, db = folder / f"{n}.git", folder / f"{n}.db"
     if not repo.exists():
         _make(repo, n)
     for path in folder.glob(db.name + "*"):
         path.unlink()
-    found: dict[str, object] = {}
+    found: dict[str, str | int] = {}
     wall = cpu = 0.0
     peak = 0
     steps = {

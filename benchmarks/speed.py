@@ -47,14 +47,14 @@ def main() -> None:
         subprocess.run(["git", "clone", "-q", "--bare", "--shared", str(args.repo), str(clone)], check=True)
         rounds = [_round(clone, args, Path(folder) / f"{number}.db") for number in range(args.rounds)]
         facts = _facts(clone, Path(folder) / "0.db")
-    names = list(rounds[0])
+    names, n_commits = list(rounds[0]), int(facts["commits"])
     ours = [r["trustmine"][0] for r in rounds]
     rows = []
     for name in names:
         seconds = statistics.median(r[name][0] for r in rounds)
         ratio = statistics.median(r[name][0] / own for r, own in zip(rounds, ours, strict=True))
         cpu = statistics.median(r[name][1] for r in rounds)
-        rows.append((name, f"{seconds:.1f}", f"{cpu:.1f}", f"{1e3 * seconds / facts['commits']:.3f}", f"{ratio:.2f}"))
+        rows.append((name, f"{seconds:.1f}", f"{cpu:.1f}", f"{1e3 * seconds / n_commits:.3f}", f"{ratio:.2f}"))
     print(f"{machine()}; {args.repo.name}, median of {args.rounds} rounds, {args.workers} workers\n")
     columns = ("what", "wall s", "CPU s", "wall ms per commit of the history", "times trustmine")
     print(table(columns, rows))
@@ -144,7 +144,7 @@ def _hits(repo: str) -> list[list[str]]:
     return _HITS
 
 
-def _facts(repo: Path, db: Path) -> dict[str, object]:
+def _facts(repo: Path, db: Path) -> dict[str, str | int]:
     """Sizes of the database, and what it costs to ingest again."""
     again = timed(trustmine("ingest", str(repo), "--db", str(db)))
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +158,7 @@ def _facts(repo: Path, db: Path) -> dict[str, object]:
         status: Timed = timed(trustmine("status", "--db", str(db)))
         size = db.stat().st_size
         diff_bytes = _table_bytes(conn, ("diffs", "diff_files"))
-    facts: dict[str, object] = {
+    facts: dict[str, str | int] = {
         "commits": n_commits,
         "kept diffs": n_diffs,
         "database bytes": size,

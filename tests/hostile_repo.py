@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -52,16 +53,23 @@ class Hostile:
     date: bytes = b"1500000000 +0000"
 
 
+class Sides(TypedDict):
+    """A file before and after."""
+
+    pre: bytes
+    post: bytes
+
+
 def _function(*lines: bytes) -> bytes:
     return b"int f(char *p, int n)\n{\n" + b"\n".join(lines) + b"\n    return n;\n}\n"
 
 
-def _around(head: bytes = b"", tail: bytes = b"") -> dict[str, bytes]:
+def _around(head: bytes = b"", tail: bytes = b"") -> Sides:
     """The same fix with text before and after the function."""
     return {"pre": head + PRE + tail, "post": head + POST + tail}
 
 
-def _commented(text: bytes) -> dict[str, bytes]:
+def _commented(text: bytes) -> Sides:
     """The same fix with a comment beside it."""
     comment = b"/* " + text + b" */ return"
     return {"pre": PRE.replace(b"return", comment), "post": POST.replace(b"return", comment)}

@@ -35,7 +35,7 @@ def test_markup_in_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) ->
 
 def test_markup_in_the_title_of_a_table_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     console.table(("a",), [("b" * 40,)], title="[bold]model[/bold]")
-    console.print_funnel({}, {}, {}, {}, "[bold]repo[/bold]")
+    console.print_funnel({}, {}, (), {}, "[bold]repo[/bold]")
     shown = capsys.readouterr().out
     assert "[bold]model[/bold]" in shown
     assert "[bold]repo[/bold]" in shown

@@ -3,7 +3,7 @@
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from trustmine.config import Settings
 from trustmine.db import claims, queries
 from trustmine.db.claims import Scope, Tally
 from trustmine.demo import write_demo
+from trustmine.records import Request
 
 N_ROWS = 4
 SETTINGS = Settings(calibration_rows=0, rationale="none", n_ctx=4096, n_threads=1)
@@ -37,12 +38,12 @@ def filled(conn: sqlite3.Connection, db_path: Path, tmp_path: Path) -> sqlite3.C
 
 
 @contextmanager
-def silent(label: str, total: int | None) -> Iterator[object]:
+def silent(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
     yield lambda done: None
 
 
 @contextmanager
-def board(seen: list[tuple[str, int, int | None]]) -> Iterator[object]:
+def board(seen: list[tuple[str, int, int | None]]) -> Iterator[Callable[[str, int, int | None], None]]:
     yield lambda *drawn: seen.append(drawn)
 
 
@@ -72,7 +73,7 @@ def test_a_killed_worker_is_replaced_and_its_rows_are_done(
     killed: list[int] = []
     real = models.get()[0].submit
 
-    def submit(ticket: int, request: object) -> None:
+    def submit(ticket: int, request: Request) -> None:
         if not killed:  # the first worker that asks dies with its rows in hand
             owners = [owner for owner in claims.owners(filled) if claims.is_alive(owner)]
             killed.append(int(owners[0].rsplit(":", 3)[1]))

@@ -36,8 +36,11 @@ class KeptFacts:
     def all(self, fact: type[F], commit: Commit) -> tuple[F, ...]:
         return tuple(kept for kept in self.kept[commit.id] if isinstance(kept, fact))
 
-    def shared(self, fact: type[F], key: str) -> F:
+    def shared(self, fact: type[F], *key: str) -> F:
         raise LookupError(f"no stage here shares facts: {fact.__name__} {key}")
+
+    def find_shared(self, fact: type[F], *key: str) -> F | None:
+        return None
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:
         return ()

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pygit2
 import pytest
 
 from trustmine import gitrepo, text
@@ -103,11 +104,11 @@ def two(work: Work, before: dict[str | bytes, bytes], after: dict[str | bytes, b
     for name, content in before.items():
         work.write(name, content)
     check(work, work.commit("first"))
-    for name, content in after.items():
-        if content is None:
+    for name, changed in after.items():
+        if changed is None:
             (work.folder / os.fsdecode(name)).unlink()
         else:
-            work.write(name, content)
+            work.write(name, changed)
     return check(work, work.commit("second"))
 
 
@@ -238,7 +239,7 @@ def test_index_line_grows_where_names_are_ambiguous(work: Work) -> None:
     seen: dict[str, int] = {}
     pair = None
     for number in range(200_000):
-        oid = gitrepo.pygit2.hash(b"%d\n" % number)
+        oid = pygit2.hash(b"%d\n" % number)
         start = str(oid)[:7]
         if start in seen:
             pair = seen[start], number

@@ -91,8 +91,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     repo, shas = hostile_repo.write(folder)
     conn = connect(folder / "t.db", create=True)
     ingest.ingest(conn, ingest.find(str(repo)), name="hostile")
-    for stage in ("s0_1", "s0_2"):
-        worker.advance(conn, stage, SETTINGS)
+    for name in ("s0_1", "s0_2"):
+        worker.advance(conn, name, SETTINGS)
     passed = [row[0] for row in conn.execute("SELECT sha FROM commits WHERE status = 's0_2'")]
     (folder / "known.csv").write_text("commit,cve\n" + "".join(f"{sha},CVE-2020-1\n" for sha in passed))
     labels.label(conn, folder / "known.csv")

@@ -4,7 +4,7 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import pytest
 
 from trustmine import hands, ingest, lifespan, lifespans
 from trustmine.gitrepo import GitRepo
+from trustmine.lifespan import Life
 from trustmine.lifespans import Lived
+from trustmine.lineage import Lineage
 
 Git = Callable[..., str]
 
@@ -72,11 +74,12 @@ def test_what_is_known_is_not_walked_again(
     first = find(conn, folder)
     walked: list[bytes] = []
     lives = lifespan.lives
-    monkeypatch.setattr(
-        lifespan,
-        "lives",
-        lambda repo, chain, lineage, known: walked.append(lineage.path) or lives(repo, chain, lineage, known),
-    )
+
+    def walk(repo: GitRepo, chain: Sequence[str], lineage: Lineage, known: Any) -> list[Life]:
+        walked.append(lineage.path)
+        return lives(repo, chain, lineage, known)
+
+    monkeypatch.setattr(lifespan, "lives", walk)
     assert find(conn, folder) == first and not walked
     (folder / "a.c").write_text((folder / "a.c").read_text() + body("last", 1))
     git("commit", "-q", "-am", "one file")

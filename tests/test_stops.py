@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import verify_helpers as helpers
@@ -59,7 +60,7 @@ def db(fresh: Path, tmp_path: Path) -> Path:
 
 @contextmanager
 def started(
-    db: Path, command: list[str], *, until_at_work: bool = True, **how: object
+    db: Path, command: list[str], *, until_at_work: bool = True, **how: Any
 ) -> Iterator["subprocess.Popen[str]"]:
     """A run in a session of its own, and where wanted at work."""
     env = {
@@ -69,7 +70,7 @@ def started(
         "TRUSTMINE_KEYWORDS": '["no such word"]',  # no row gets to a model
         "AT_WORK": str(db.parent / "at_work"),
     }
-    fds: dict[str, object] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    fds: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen(
         [sys.executable, "-m", "trustmine.cli", *command, "--db", str(db)],
         env=env, text=True, start_new_session=True, **{**fds, **how},

@@ -87,7 +87,12 @@ def test_long_runs_take_no_quadratic_time(char: str) -> None:
 def test_nothing_is_encoded_of_a_text_too_long_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
     real = tokens.count
-    monkeypatch.setattr(tokens, "count", lambda text: encoded.append(len(text)) or real(text))
+
+    def count(text: str) -> int:
+        encoded.append(len(text))
+        return real(text)
+
+    monkeypatch.setattr(tokens, "count", count)
     assert tokens.fewer_than("x" * 10_000_000, 1_000) is None
     assert encoded == []
     assert tokens.fewer_than("int x;\n" * 1_000_000, 1_000) is None

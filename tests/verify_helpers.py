@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import stage_helpers as helpers
 from conftest import GIT_ENV
@@ -67,7 +68,7 @@ class GoodEngine:
     def _answer(self, request: Request) -> Completion | ContextOverflow:
         if self._too_long is not None and self._too_long in request.messages[-1].content:
             return ContextOverflow(9, 9, 9)
-        hashes = {"request_hash": self.request_hash(request), "rendered_hash": rendered_hash(request)}
+        hashes: dict[str, Any] = {"request_hash": self.request_hash(request), "rendered_hash": rendered_hash(request)}
         if not request.labels:
             return dataclasses.replace(helpers.completion(self._answers[request.task]), **hashes)
         shown = request.messages[-1].content

@@ -1,6 +1,7 @@
 """A copy is one snapshot, complete, and never in place of another file."""
 
 import multiprocessing
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +76,12 @@ def test_nothing_is_overwritten(conn: sqlite3.Connection, tmp_path: Path, db_pat
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(conn: sqlite3.Connection, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
+
+    def put_another(done: int, total: int) -> None:
+        target.write_text("theirs")
+
     with pytest.raises(DatabaseError, match="There is a file of that name now"):
-        backup(conn, target, lambda done, total: target.write_text("theirs") and None)
+        backup(conn, target, put_another)
     assert target.read_text() == "theirs"
     assert not list(tmp_path.glob(".copy*"))
 
@@ -95,7 +100,7 @@ def test_want_of_room_is_said_before_anything_is_written(
     conn: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 4096})
-    monkeypatch.setattr(backups.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(DatabaseError, match="no room for a copy"):
         backup(conn, tmp_path / "copy.db")
 

@@ -33,10 +33,11 @@ def end(
 
 
 def row(conn: sqlite3.Connection, commit_id: int) -> tuple[object, ...]:
-    return conn.execute(
+    found: tuple[object, ...] = conn.execute(
         "SELECT status, outcome, reject_stage, reject_reason, attempts, claim_owner FROM commits WHERE id = ?",
         (commit_id,),
     ).fetchone()
+    return found
 
 
 def test_two_workers_never_hold_the_same_row(conn: sqlite3.Connection, add_commits: Add) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
@@ -78,7 +79,7 @@ class Queue(RuleBasedStateMachine):
         self.decided: list[tuple[int, str]] = []
         self.highest = dict.fromkeys(self.rows, 0)
         self.now = 0.0
-        self.patches = [
+        self.patches: list[Any] = [  # what patch.object gives has no public type
             patch.object(claims, "time", SimpleNamespace(time=lambda: self.now)),
             patch.object(claims, "is_alive", lambda name: name not in self.dead),
         ]

@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from trustmine import cli
-from trustmine.db import backup as backups
 from trustmine.db import connect as connecting
 from trustmine.db.connect import connect, schema_version, transaction
 from trustmine.errors import DatabaseError
@@ -215,7 +215,7 @@ def test_an_upgrade_that_fails_in_the_middle_leaves_the_old_database(
 
 def test_without_room_for_the_copy_nothing_is_upgraded(db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _old(db_path).close()
-    monkeypatch.setattr(backups.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 4096}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 4096}))
     with pytest.raises(DatabaseError, match="cannot be upgraded: There is no room for a copy") as caught:
         connect(db_path)
     assert "Nothing was changed" in caught.value.hint

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from trustmine.db import claims, queries, recipes
 from trustmine.db.claims import Failure, Scope
-from trustmine.records import Advance, CommitSize, Diff, KeywordMatch, Reject, Verdict
+from trustmine.records import Advance, Commit, CommitSize, Diff, Fact, KeywordMatch, Outcome, Reject, Verdict
 
 Add = Callable[..., list[int]]
+Results = list[tuple[Commit, Outcome | Failure]]
 DIFF = Diff("patch", "utf-8", 5)
-FACTS = {
+FACTS: dict[str, tuple[Fact, ...]] = {
     "s0_1": (KeywordMatch(("fix",)), DIFF),
     "s0_2": (CommitSize(7),),
     "s0_3": (Verdict("yes", "list"),),
@@ -27,7 +28,7 @@ def digest(stage: str, version: int = 1) -> str:
 
 def pass_stage(conn: sqlite3.Connection, stage: str, version: int = 1, limit: int = 100) -> None:
     commits = claims.claim(conn, stage, AFTER[stage], "w", limit=limit, lease_s=60)
-    outcomes = [(c, Advance(FACTS[stage])) for c in commits]
+    outcomes: Results = [(c, Advance(FACTS[stage])) for c in commits]
     claims.finish(conn, stage, "w", recipe(conn, stage, version), outcomes, max_attempts=3)
 
 
@@ -73,7 +74,7 @@ def test_only_rows_that_got_there_are_sent_back(conn: sqlite3.Connection, add_co
 def test_rejected_and_failed_rows_of_the_stage_are_open_again(conn: sqlite3.Connection, add_commits: Add) -> None:
     add_commits(3)
     a, b, c = claims.claim(conn, "s0_1", "ingested", "w", limit=3, lease_s=60)
-    results = [(a, Reject("merge", (KeywordMatch(("fix",)),))), (b, Failure("no", "tb")), (c, Advance())]
+    results: Results = [(a, Reject("merge", (KeywordMatch(("fix",)),))), (b, Failure("no", "tb")), (c, Advance())]
     claims.finish(conn, "s0_1", "w", recipe(conn, "s0_1"), results, max_attempts=1)
     assert recipes.send_back(conn, "s0_1") == 3
     assert statuses(conn) == [("ingested", "open")] * 3
@@ -106,8 +107,8 @@ def test_a_claim_on_a_row_sent_back_is_lost(conn: sqlite3.Connection, add_commit
 def test_the_funnel_counts_every_row_once_per_stage(conn: sqlite3.Connection, add_commits: Add) -> None:
     add_commits(6)
     commits = claims.claim(conn, "s0_1", "ingested", "w", limit=5, lease_s=60)
-    ok = [(c, Advance()) for c in commits[:3]]
-    rest = [(commits[3], Reject("no_keyword")), (commits[4], Failure("no", "tb"))]
+    ok: Results = [(c, Advance()) for c in commits[:3]]
+    rest: Results = [(commits[3], Reject("no_keyword")), (commits[4], Failure("no", "tb"))]
     claims.finish(conn, "s0_1", "w", recipe(conn, "s0_1"), [*ok, *rest], max_attempts=1)
     claims.claim(conn, "s0_2", "s0_1", claims.worker_name(), limit=2, lease_s=60)
     claims.claim(conn, "s0_1", "ingested", f"{claims.worker_name().rsplit(':', 3)[0]}:1:0:dead", limit=1, lease_s=60)

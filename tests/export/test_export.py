@@ -162,7 +162,7 @@ def test_an_undecided_commit_is_exported_though_it_has_no_function(tmp_path: Pat
     export(conn, tmp_path / "out", "messages")
     (row,) = _read(tmp_path / "out", "messages", "train")
     assert (row["path"], row["function"], row["requests"]) == ("", "", "")
-    assert row["messages"][0]["content"] == "i"  # type: ignore[index]
+    assert row["messages"][0]["content"] == "i"
 
 
 def test_tasks_and_split_choose_what_is_written(tmp_path: Path) -> None:

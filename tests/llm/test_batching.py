@@ -105,7 +105,7 @@ def test_label_probabilities_equal_an_evaluation_of_the_whole_prompt_alone(batch
         logprobs = {}
         for label in LABELS:
             tokens = model.tokenise_text(label)
-            whole.reset()
+            whole.reset()  # type: ignore[no-untyped-call]
             whole.eval([*prompt, *tokens])
             rows = [log_softmax(whole.scores[len(prompt) - 1 + n]) for n in range(len(tokens))]
             logprobs[label] = sum(float(row[token]) for row, token in zip(rows, tokens, strict=True))

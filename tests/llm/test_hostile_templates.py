@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
+import llama_cpp
 import pytest
 from gguf import TokenType
 from llm_helpers import question
@@ -112,7 +113,7 @@ Load = Callable[[str], "ours.Model"]
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterable[Load]:
     """Loads the vocabulary of a family, without weights."""
-    default = ours.llama_cpp.llama_model_default_params
+    default = llama_cpp.llama_model_default_params
     models = []
 
     def vocabulary_only() -> object:
@@ -126,7 +127,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterable[Load]:
         models.append(ours.Model(path, 0))
         return models[-1]
 
-    monkeypatch.setattr(ours.llama_cpp, "llama_model_default_params", vocabulary_only)
+    monkeypatch.setattr(llama_cpp, "llama_model_default_params", vocabulary_only)
     monkeypatch.setattr(ours.Model, "_kv_width", lambda self: 1)  # without layers llama.cpp has no answer
     yield load
     for model in models:

@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -156,12 +157,12 @@ def test_label_probabilities_equal_an_evaluation_of_whole_sequences() -> None:
     # Prefixes, so that their handling is tested against the model as well.
     assert sequences["no idea"][: len(sequences["no"])] == sequences["no"]
 
-    plain = {"flash_attn": False, "type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
-    threads = {"n_threads": 1, "n_threads_batch": 1}
+    plain: dict[str, Any] = {"flash_attn": False, "type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
+    threads: dict[str, Any] = {"n_threads": 1, "n_threads_batch": 1}
     whole = llama_cpp.Llama(str(built_in_model()), n_ctx=256, logits_all=True, verbose=False, **plain, **threads)
     logprobs = {}
     for label, tokens in sequences.items():
-        whole.reset()
+        whole.reset()  # type: ignore[no-untyped-call]
         whole.eval([*prompt, *tokens])
         rows = [log_softmax(whole.scores[len(prompt) - 1 + n]) for n in range(len(tokens) + 1)]
         logprobs[label] = sum(float(rows[n][token]) for n, token in enumerate(tokens))

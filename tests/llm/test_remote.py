@@ -73,7 +73,7 @@ def test_a_server_without_grammars_is_given_the_schema_where_the_answer_is_json(
         return chat('{"a": "trustmine-7"}')
 
     server, remote = open_told(answer)
-    assert (remote.abilities.grammar, remote.abilities.schema_roots) == (None, {"object"})
+    assert (remote.abilities.grammar, remote.abilities.schema_roots) == (None, frozenset({"object"}))
     explain = {"grammar": explanation_grammar(30, ["CWE-1"]), "schema": explanation_schema(["CWE-1"])}
     elements = {"grammar": elements_grammar(2, KINDS), "schema": elements_schema(2, KINDS)}
     for more in (explain, elements, {"grammar": line_ranges_grammar([(1, 2)], 1)}):

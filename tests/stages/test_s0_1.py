@@ -10,6 +10,7 @@ import pytest
 from trustmine.config import Settings, load
 from trustmine.gitrepo import GitRepo, MissingObject
 from trustmine.keywords import KeywordMatcher
+from trustmine.prompts import Prompts
 from trustmine.records import Advance, Commit, Diff, DiffFile, Identifier, KeywordMatch, Reject
 from trustmine.stages import base, s0_1_match
 
@@ -36,7 +37,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def context(folder: Path, settings: Settings | None = None) -> base.Context:
     settings = settings or Settings()
-    unused = cast(base.Facts, None), cast("base.Prompts", None)
+    unused = cast(base.Facts, None), cast(Prompts, None)
     matcher = KeywordMatcher(settings.keywords, settings.match_mode)
     crash_words = KeywordMatcher(settings.crash_words, "word") if "crash_words" in settings.admit else None
     return base.Context(settings, unused[0], OneRepo(folder), unused[1], matcher, crash_words=crash_words)

@@ -7,6 +7,8 @@ import pytest
 
 from trustmine import tokens
 from trustmine.config import Settings, load
+from trustmine.keywords import KeywordMatcher
+from trustmine.prompts import Prompts
 from trustmine.records import (
     Advance,
     Commit,
@@ -41,8 +43,11 @@ class Stored:
         (found,) = self.all(fact, commit)
         return found
 
-    def shared(self, fact: type[F], key: str) -> F:
+    def shared(self, fact: type[F], *key: str) -> F:
         raise LookupError(key)
+
+    def find_shared(self, fact: type[F], *key: str) -> F | None:
+        return None
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:
         return ()
@@ -52,7 +57,7 @@ def run(
     patch: str | None, *files: DiffFile | Identifier, settings: Settings | None = None, n_chars: int | None = None
 ) -> Outcome:
     diff = Diff(patch, "utf-8", len(patch or "") if n_chars is None else n_chars)
-    unused = cast(base.Repos, None), cast("base.Prompts", None), cast("base.KeywordMatcher", None)
+    unused = cast(base.Repos, None), cast(Prompts, None), cast(KeywordMatcher, None)
     ctx = base.Context(settings or Settings(), Stored(diff, *files), *unused)
     return s0_2_filter.run(COMMIT, ctx)
 

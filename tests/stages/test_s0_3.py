@@ -44,8 +44,11 @@ class StoredFacts:
     def all(self, fact: type[Any], commit: Commit) -> tuple[Any, ...]:
         return (self.one(fact, commit),)
 
-    def shared(self, fact: type[Any], key: str) -> Any:
+    def shared(self, fact: type[Any], *key: str) -> Any:
         raise LookupError(key)
+
+    def find_shared(self, fact: type[Any], *key: str) -> Any:
+        return None
 
     def labels(self, commit: Commit) -> tuple[Label, ...]:
         return self._labels

@@ -249,7 +249,9 @@ def test_files_that_do_not_count_are_no_part_of_the_fix(tmp_path: Path) -> None:
     wide = {**PROFILES["wide"], "profile": "wide"}
     outcome = s1_1_refine.run(a_commit(sha), context(facts, repo, **wide))
     assert isinstance(outcome, Advance)
-    assert outcome.facts[1].path == "x.c"
+    pair = outcome.facts[1]
+    assert isinstance(pair, FunctionPair)
+    assert pair.path == "x.c"
 
 
 LICENCES = {
