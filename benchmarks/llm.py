@@ -114,7 +114,7 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
         "context": samples.context((), (), with_post=False),
     }
     locate = prompts.get("s3_1_locate").request(
-        grammar=line_ranges.grammar(allowed, 3), message=message, max_segments="3", max_tokens=48, **evidence
+        grammar=line_ranges.reasoned_grammar(allowed, 3), message=message, max_segments="3", max_tokens=148, **evidence
     )
     max_chars = EXPLANATION_TOKENS * s3_2_explain.CHARS_PER_TOKEN // 2
     explain = prompts.get("s3_2_explain").request(

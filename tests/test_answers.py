@@ -12,10 +12,12 @@ from trustmine.answers import (
     explanation_grammar,
     finished,
     line_ranges_grammar,
+    located_grammar,
     parse_choice,
     parse_elements,
     parse_explanation,
     parse_line_ranges,
+    parse_located,
 )
 from trustmine.records import Completion
 
@@ -45,6 +47,29 @@ def test_line_ranges_are_read() -> None:
 def test_other_line_ranges_are_unparsable(text: str, reason: str) -> None:
     with pytest.raises(Unparsable) as error:
         parse_line_ranges(text, ALLOWED)
+    assert error.value.reason == reason
+
+
+def test_lines_after_a_sentence_are_read() -> None:
+    assert parse_located("The size is not checked.\nLines: 3-12", ALLOWED) == ((3, 12),)
+    assert parse_located("std::copy runs over. Lines: 1-2, 3-3\n", ALLOWED) == ((1, 2), (3, 3))
+    assert parse_located("Lines: 20-25 look fine.\nLines: none", ALLOWED) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (" \n", "empty"),
+        ("3-12", "no_lines"),
+        ("The size is not checked.", "no_lines"),
+        ("Lines: 3-12 are wrong.", "not_line_ranges"),
+        ("It is wrong.\nLines:", "empty"),
+        ("It is wrong.\nLines: 4-5", "not_allowed"),
+    ],
+)
+def test_other_lines_after_a_sentence_are_unparsable(text: str, reason: str) -> None:
+    with pytest.raises(Unparsable) as error:
+        parse_located(text, ALLOWED)
     assert error.value.reason == reason
 
 
@@ -132,9 +157,12 @@ def test_an_answer_that_was_cut_off_is_never_read() -> None:
 def test_grammars_for_hundreds_of_ranges_stay_small() -> None:
     ranges = [(first, last) for first in range(1, 200) for last in range(first, first + 4)]
     assert line_ranges_grammar(ranges, 3).count("::=") < 5 * len(ranges)
+    assert located_grammar(ranges, 3, 300).count("::=") < 5 * len(ranges)
 
 
 def test_grammars_refuse_what_they_cannot_express() -> None:
+    with pytest.raises(ValueError, match="lengths"):
+        located_grammar([(1, 1)], 3, 2_001)
     with pytest.raises(ValueError, match="lengths"):
         explanation_grammar(0, ["CWE-1"])
     with pytest.raises(ValueError, match="ascend"):

@@ -99,7 +99,7 @@ DAMAGE: dict[str, str | Callable[[sqlite3.Connection], None]] = {
     "s2_2_again": "UPDATE context_items SET n_tokens = n_tokens + 1 WHERE commit_id = 2",
     "segment_calls": "UPDATE segments SET request_hash = 'gone' WHERE commit_id = 2",
     "segments": "UPDATE segments SET snippet = 'other' WHERE commit_id = 2",
-    "s3_1_again": "UPDATE llm_calls SET completion = '8-8' WHERE commit_id = 2 AND stage = 's3_1'",
+    "s3_1_again": "UPDATE llm_calls SET completion = 'It lies. Lines: 8-8' WHERE commit_id = 2 AND stage = 's3_1'",
     "explanation_calls": "UPDATE explanations SET request_hash = 'gone' WHERE commit_id = 2",
     "explanations": "UPDATE explanations SET root_cause = ' ' WHERE commit_id = 2",
     "s3_2_again": "UPDATE explanations SET impact = 'other' WHERE commit_id = 2",

@@ -34,7 +34,7 @@ ANSWERS = {
     "mask": "9-9",
     "list_elements": '[{"name": "memcpy", "kind": "function"}, {"name": "overflow", "kind": "variable"}]',
     "choose": "1",
-    "locate": "9-9",
+    "locate": "The length is never checked.\nLines: 9-9",
     "explain": json.dumps(
         {"root_cause": helpers.EXPLANATION.root_cause, "impact": helpers.EXPLANATION.impact, "cwe": "CWE-787"}
     ),

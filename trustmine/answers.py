@@ -27,6 +27,7 @@ MAX_STRING_CHARS = 2_000
 
 _NAME = re.compile(r"~?[A-Za-z_][A-Za-z0-9_]*(?:::~?[A-Za-z_][A-Za-z0-9_]*)*")
 _RANGES = re.compile(r"[1-9][0-9]*-[1-9][0-9]*(?:, ?[1-9][0-9]*-[1-9][0-9]*)*")
+_LINES = "Lines:"  # what stands before them after a sentence
 _CWE = re.compile(r"CWE-[1-9][0-9]{0,4}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -55,6 +56,11 @@ def line_ranges_grammar(ranges: Sequence[tuple[int, int]], max_ranges: int) -> s
     Lines count from 1, first-last inclusive.
     """
     rules = _Rules()
+    return rules.text(_line_ranges(ranges, max_ranges, rules))
+
+
+def _line_ranges(ranges: Sequence[tuple[int, int]], max_ranges: int, rules: "_Rules") -> str:
+    """Expression for the form of line_ranges_grammar."""
     starts = sorted({first for first, _ in ranges})
     lasts = {start: sorted({last for first, last in ranges if first == start}) for start in starts}
     made: dict[tuple[int, int], str] = {}
@@ -74,7 +80,22 @@ def line_ranges_grammar(ranges: Sequence[tuple[int, int]], max_ranges: int) -> s
         at = bisect.bisect_right(starts, last)
         return '""' if left == 1 or at == len(starts) else f'("" | ", " {from_start(at, left - 1)})'
 
-    return rules.text(f'"none" | {from_start(0, max_ranges)}' if starts and max_ranges > 0 else '"none"')
+    return f'"none" | {from_start(0, max_ranges)}' if starts and max_ranges > 0 else '"none"'
+
+
+def located_grammar(ranges: Sequence[tuple[int, int]], max_ranges: int, max_chars: int, min_chars: int = 1) -> str:
+    """A sentence of min_chars to max_chars, then `Lines: ` and what line_ranges_grammar allows.
+
+    The sentence is one line without control characters, and of colons holds
+    only C++'s, so that `Lines:` always is the end of it.
+    """
+    if not 1 <= min_chars <= max_chars <= MAX_STRING_CHARS:
+        raise ValueError(f"lengths must be 1 to {MAX_STRING_CHARS} and ascend, not {min_chars} to {max_chars}")
+    rules = _Rules()
+    char = rules.add(r'[^:\x00-\x1F\x7F-\x9F] | "::"')
+    sentence = rf"[^:\x00-\x20\x7F-\x9F\xA0] {char}{{{min_chars - 1},{max_chars - 1}}}"
+    lines = _line_ranges(ranges, max_ranges, rules)
+    return rules.text(rf'{sentence} ("\n" | " ") "{_LINES} " ({lines})')
 
 
 def parse_line_ranges(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -99,6 +120,19 @@ def parse_line_ranges(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[tu
     if any(later[0] <= earlier[1] for earlier, later in itertools.pairwise(ranges)):
         raise Unparsable("out_of_order")
     return ranges
+
+
+def parse_located(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The ranges named after the last `Lines:`, as parse_line_ranges reads them.
+
+    Raises Unparsable: empty, no_lines, and the reasons of parse_line_ranges.
+    """
+    if not text.strip():
+        raise Unparsable("empty")
+    _, mark, lines = text.rpartition(_LINES)
+    if not mark:
+        raise Unparsable("no_lines")
+    return parse_line_ranges(lines, allowed)
 
 
 # -------------------------------------------------------------------------- elements

@@ -19,10 +19,12 @@ from trustmine.answers import (
     explanation_grammar,
     finished,
     line_ranges_grammar,
+    located_grammar,
     parse_choice,
     parse_elements,
     parse_explanation,
     parse_line_ranges,
+    parse_located,
 )
 from trustmine.config import Settings
 from trustmine.errors import ModelError
@@ -326,6 +328,21 @@ def test_the_grammar_of_line_ranges_has_exactly_the_allowed_answers() -> None:
     assert sentences(line_ranges_grammar(ranges, 2), words) == wanted
     assert sentences(line_ranges_grammar(ranges, 3), words) == {*wanted, "1-2, 3-3, 12-12"}
     assert sentences(line_ranges_grammar([], 3), words) == {"none"}
+
+
+def test_the_grammar_of_lines_after_a_sentence_ends_the_sentence_at_the_mark() -> None:
+    fits = ["The size is wrong.\nLines: 3-3", "std::copy of Lines overruns. Lines: none", "ab Lines: 1-2, 3-3"]
+    others = ["Lines: 3-3", "\nLines: 3-3", " x y\nLines: 3-3", "Wrong: all.\nLines: 3-3", "Two\nlines.\nLines: 3-3",
+              "Wrong.\nLines: 2-2", "Wrong.\nLines:", "Wrong." + "!" * 40 + "\nLines: 3-3"]  # fmt: skip
+    grammar = located_grammar([(1, 2), (3, 3)], 2, 40, 2)
+    assert sentences(grammar, [*fits, *others]) == set(fits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lines_after_a_sentence_can_always_be_read(seed: int) -> None:
+    grammar = located_grammar([(1, 2), (3, 3)], 2, 60, 20)
+    answer = ask(question("What is wrong?", grammar=grammar, max_tokens=120, temperature=2.0, seed=seed))
+    assert set(parse_located(finished(answer), [(1, 2), (3, 3)])) <= {(1, 2), (3, 3)}
 
 
 def test_the_grammar_of_choices_has_exactly_the_numbers() -> None:

@@ -6,13 +6,15 @@ from trustmine.records import Advance, Reject, Segment
 from trustmine.stages import s3_1_locate
 from trustmine.stages.base import Context
 
+WHY = "The length is read from the record and never checked.\nLines: "
+
 
 def ctx(*more: object) -> Context:
     return context(FUNCTION, *helpers.ELEMENTS, *helpers.ITEMS, *more)  # type: ignore[arg-type]
 
 
 def test_segments_are_exact_lines_with_their_share_of_the_fix() -> None:
-    outcome, _ = say(s3_1_locate.run(commit(), ctx()), "7-7, 9-10")
+    outcome, _ = say(s3_1_locate.run(commit(), ctx()), WHY + "7-7, 9-10")
     assert isinstance(outcome, Advance)
     first, second = outcome.facts
     assert isinstance(first, Segment)
@@ -23,19 +25,26 @@ def test_segments_are_exact_lines_with_their_share_of_the_fix() -> None:
 
 
 def test_no_lines_are_a_reject() -> None:
-    outcome, _ = say(s3_1_locate.run(commit(), ctx()), "none")
+    outcome, _ = say(s3_1_locate.run(commit(), ctx()), WHY + "none")
     assert outcome == Reject("no_segment")
 
 
 def test_an_answer_in_another_form_or_cut_off_is_unparsable_and_not_no_segment() -> None:
-    for answer in ("all of it", "1-99", completion("9-9", "length")):
+    for answer in ("all of it", "9-9", WHY + "1-99", WHY, completion(WHY + "9-9", "length")):
         outcome, _ = say(s3_1_locate.run(commit(), ctx()), answer)
         assert outcome == Reject("unparsable")
 
 
+def test_the_sentence_comes_first_and_may_end_on_the_line_of_the_numbers() -> None:
+    _, (request,) = say(s3_1_locate.run(commit(), ctx()), "Lines: of the name are cut. Lines: 9-9")
+    assert request.grammar is not None
+    assert request.grammar.startswith("root ::= [^:")
+    assert "first say in one sentence what is wrong" in request.messages[-1].content.lower()
+
+
 def test_the_model_sees_message_function_and_context_but_not_the_fix() -> None:
     fixed_only = helpers.element("MAX_NAME", "macro", "#define MAX_NAME 31\n", in_pre=False)
-    _, (request,) = say(s3_1_locate.run(commit(), ctx(fixed_only, helpers.item("MAX_NAME", 3, 20))), "9-9")
+    _, (request,) = say(s3_1_locate.run(commit(), ctx(fixed_only, helpers.item("MAX_NAME", 3, 20))), WHY + "9-9")
     seen = request.messages[-1].content
     assert MESSAGE in seen
     assert "   9|     memcpy(" in seen

@@ -7,6 +7,9 @@ from trustmine.lines import LineRange
 from trustmine.records import Completion, FunctionPair
 from trustmine.text import encode
 
+# What a reason may take. English prose about code has 3.5 to 4.5 characters per token.
+REASON_TOKENS = 100
+REASON_CHARS = (20, 3 * REASON_TOKENS)
 # Tokens that one range may take: "1000-1005, " is 11 where every digit is a token of its own.
 TOKENS_PER_RANGE = 16
 
@@ -21,14 +24,20 @@ def grammar(choices: Sequence[LineRange], max_ranges: int) -> str:
     return answers.line_ranges_grammar(_pairs(choices), max_ranges)
 
 
-def named(completion: Completion, choices: Sequence[LineRange]) -> tuple[LineRange, ...]:
+def reasoned_grammar(choices: Sequence[LineRange], max_ranges: int) -> str:
+    """The same after a sentence and `Lines: `."""
+    least, most = REASON_CHARS
+    return answers.located_grammar(_pairs(choices), max_ranges, most, least)
+
+
+def named(completion: Completion, choices: Sequence[LineRange], *, is_reasoned: bool = False) -> tuple[LineRange, ...]:
     """What was named; () for `none`.
 
-    Raises Unparsable for an answer that was cut off, and for one that is no such line ranges, as only an engine
-    without grammars can give.
+    Raises Unparsable for an answer that was cut off, and for one of another form, as only an engine without grammars
+    can give.
     """
-    pairs = answers.parse_line_ranges(answers.finished(completion), _pairs(choices))
-    return tuple(LineRange(first, last) for first, last in pairs)
+    parse = answers.parse_located if is_reasoned else answers.parse_line_ranges
+    return tuple(LineRange(first, last) for first, last in parse(answers.finished(completion), _pairs(choices)))
 
 
 def spelled(lines: Sequence[int]) -> str:

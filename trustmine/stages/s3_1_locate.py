@@ -3,9 +3,11 @@
 The model sees the function before the fix, the context of s2_2 and the
 message, not the patch, and is told to reason as if no fix were known. Of the
 context it gets only what the function itself uses: a definition that only
-the fixed code needs would point at the fix. Its answer is line ranges of
-whole statements, so every segment is exact text. An answer that was cut off
-or has another form is `unparsable`, its text stays in llm_calls; `no_segment`
+the fixed code needs would point at the fix. It says in a sentence what is
+wrong, then names line ranges of whole statements, so every segment is exact
+text. Asked for numbers at once small models answer by the first digit: it
+stands for the most lines. An answer that was cut off or has another form is
+`unparsable`, its text stays in llm_calls, as the sentence does; `no_segment`
 means that the model said so.
 """
 
@@ -16,7 +18,7 @@ from trustmine.stages import line_ranges
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s3_1", "s2_2"
-VERSION = 2
+VERSION = 3
 KIND = "llm"
 SETTINGS = ("max_segments",)
 PROMPTS = ("s3_1_locate",)
@@ -28,19 +30,19 @@ def run(commit: Commit, ctx: Context) -> Asking:
     function = ctx.facts.one(FunctionPair, commit)
     allowed = line_ranges.allowed(function)
     completion = yield ctx.prompts.get("s3_1_locate").request(
-        grammar=line_ranges.grammar(allowed, ctx.settings.max_segments),
+        grammar=line_ranges.reasoned_grammar(allowed, ctx.settings.max_segments),
         function=samples.one_line(function.name),
         path=samples.one_line(function.old_path),
         numbered=samples.numbered(function.pre_text),
         context=samples.context(ctx.facts.all(Element, commit), ctx.facts.all(ContextItem, commit), with_post=False),
         message=commit.message,
         max_segments=str(ctx.settings.max_segments),
-        max_tokens=ctx.settings.max_segments * line_ranges.TOKENS_PER_RANGE,
+        max_tokens=line_ranges.REASON_TOKENS + ctx.settings.max_segments * line_ranges.TOKENS_PER_RANGE,
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,
     )
     try:
-        named = line_ranges.named(completion, allowed)
+        named = line_ranges.named(completion, allowed, is_reasoned=True)
     except answers.Unparsable:
         return Reject("unparsable")
     if not named:
