@@ -517,6 +517,7 @@ CREATE TABLE segments (
     snippet      TEXT NOT NULL,           -- these lines, exact
     n_fix_lines  INTEGER NOT NULL,        -- of its lines, how many the fix is about (functions.fix_lines)
     request_hash TEXT NOT NULL,           -- the call in llm_calls
+    finding      TEXT NOT NULL DEFAULT '', -- what the model says is wrong, before it names lines; the same for all of a row
     PRIMARY KEY (commit_id, segment_no)
 ) STRICT, WITHOUT ROWID;
 

@@ -58,6 +58,8 @@ N_SLOTS = 8  # of the server: as many as trustmine has on a CPU
 FORMS = ("verdict", "rationale", "explain")
 PEERS = ("plain", "server", "trustmine")
 WAYS = {"evidence": ("row_by_row", "stage_by_stage"), "same": ("trustmine", "one_at_a_time")}
+# In the place of s3_1's sentence, and as long: so that both questions are known beforehand.
+FINDING = "The function does not check the length that it reads from the record before it copies that many bytes."
 # A verdict and a reason in one answer.
 VERDICT_GRAMMAR = 'root ::= ("yes" | "no" | "cannot decide") ": " [^\\n]+'
 
@@ -123,6 +125,7 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
         repeat_penalty=1.1,
         lines=samples.span(touched[0].first_line, touched[0].last_line),
         snippet=cut_lines(function.pre_text, touched[0]),
+        finding=FINDING,
         **evidence,
     )
     return locate, explain

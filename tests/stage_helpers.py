@@ -171,7 +171,15 @@ ELEMENTS = (
     element("record", "struct", RECORD, def_first_line=11, def_last_line=14),
 )
 ITEMS = (item("record", 1, len(RECORD)), item("read_u16", 2, len(READ_U16)))
-SEGMENT = Segment(segment_no=1, first_line=9, last_line=9, snippet=REMOVED, n_fix_lines=1, request_hash="s")
+SEGMENT = Segment(
+    segment_no=1,
+    first_line=9,
+    last_line=9,
+    snippet=REMOVED,
+    n_fix_lines=1,
+    finding="The length of the name is not checked before it is copied.",
+    request_hash="s",
+)
 EXPLANATION = Explanation(
     id=701,
     segment_no=1,

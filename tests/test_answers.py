@@ -51,9 +51,13 @@ def test_other_line_ranges_are_unparsable(text: str, reason: str) -> None:
 
 
 def test_lines_after_a_sentence_are_read() -> None:
-    assert parse_located("The size is not checked.\nLines: 3-12", ALLOWED) == ((3, 12),)
-    assert parse_located("std::copy runs over. Lines: 1-2, 3-3\n", ALLOWED) == ((1, 2), (3, 3))
-    assert parse_located("Lines: 20-25 look fine.\nLines: none", ALLOWED) == ()
+    said = "The size is not checked."
+    assert parse_located(f"{said}\nLines: 3-12", ALLOWED) == (said, ((3, 12),))
+    assert parse_located("std::copy\nruns. Lines: 1-2, 3-3\n", ALLOWED) == (
+        "std::copy runs.",
+        ((1, 2), (3, 3)),
+    )
+    assert parse_located("Lines: 20-25 look fine.\nLines: none", ALLOWED) == ("Lines: 20-25 look fine.", ())
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,8 @@ def test_lines_after_a_sentence_are_read() -> None:
         (" \n", "empty"),
         ("3-12", "no_lines"),
         ("The size is not checked.", "no_lines"),
-        ("Lines: 3-12 are wrong.", "not_line_ranges"),
+        ("Wrong.\nLines: 3-12 are.", "not_line_ranges"),
+        ("\nLines: 3-12", "no_sentence"),
         ("It is wrong.\nLines:", "empty"),
         ("It is wrong.\nLines: 4-5", "not_allowed"),
     ],

@@ -162,7 +162,10 @@ def _facts(conn: sqlite3.Connection, stage: str, commit_id: int | None, row: Row
             put("INSERT INTO context_items VALUES (?, 'bad', 1, 1, NULL, 10, 5)", (commit_id,))
         case "s3_1":
             for no in (1, 2):
-                put("INSERT INTO segments VALUES (?, ?, 3, 3, ?, 1, ?)", (commit_id, no, f"bad({row.name});", asked))
+                put(
+                    "INSERT INTO segments VALUES (?, ?, 3, 3, ?, 1, ?, ?)",
+                    (commit_id, no, f"bad({row.name});", asked, f"It is wrong. {HOSTILE}"),
+                )
         case "s3_2":
             assert commit_id is not None
             for no in (2, 1):

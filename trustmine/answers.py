@@ -122,17 +122,20 @@ def parse_line_ranges(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[tu
     return ranges
 
 
-def parse_located(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """The ranges named after the last `Lines:`, as parse_line_ranges reads them.
+def parse_located(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The sentence before the last `Lines:`, on one line, and the ranges after it, as parse_line_ranges reads them.
 
-    Raises Unparsable: empty, no_lines, and the reasons of parse_line_ranges.
+    Raises Unparsable: empty, no_lines, no_sentence, and the reasons of parse_line_ranges.
     """
     if not text.strip():
         raise Unparsable("empty")
-    _, mark, lines = text.rpartition(_LINES)
+    before, mark, lines = text.rpartition(_LINES)
     if not mark:
         raise Unparsable("no_lines")
-    return parse_line_ranges(lines, allowed)
+    sentence = " ".join(before.split())
+    if not sentence:
+        raise Unparsable("no_sentence")
+    return sentence, parse_line_ranges(lines, allowed)
 
 
 # -------------------------------------------------------------------------- elements

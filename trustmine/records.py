@@ -311,6 +311,7 @@ class Segment(Fact):
     last_line: int
     snippet: str
     n_fix_lines: int
+    finding: str  # what the model says is wrong with the function, before it names lines
     request_hash: str
 
 

@@ -208,6 +208,8 @@ def _segments(c: dict[str, Any]) -> None:
     why = {row["segment_no"]: row for row in c["explanations"]}
     for s in c["segments"]:
         parts: list[Any] = [_code(s["snippet"], "c")]
+        if s["finding"]:
+            parts.append(plain(f"Finding: {s['finding']}"))
         if e := why.get(s["segment_no"]):
             parts.append(plain(f"Root cause: {e['root_cause']}\nImpact: {e['impact']}\nCWE: {e['cwe'] or 'not named'}"))
         title = f"Segment {s['segment_no']}: lines {s['first_line']}-{s['last_line']}"

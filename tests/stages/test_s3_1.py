@@ -22,6 +22,7 @@ def test_segments_are_exact_lines_with_their_share_of_the_fix() -> None:
     assert (first.segment_no, first.snippet, first.n_fix_lines) == (1, "    out->id = read_u16(data);\n", 0)
     assert (second.segment_no, second.first_line, second.last_line, second.n_fix_lines) == (2, 9, 10, 1)
     assert second.snippet.startswith(REMOVED)
+    assert first.finding == second.finding == "The length is read from the record and never checked."
 
 
 def test_no_lines_are_a_reject() -> None:

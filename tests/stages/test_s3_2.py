@@ -10,7 +10,9 @@ from trustmine.stages.base import Context
 GOOD = json.dumps({"root_cause": EXPLANATION.root_cause, "impact": EXPLANATION.impact, "cwe": "CWE-787"})
 OTHER = json.dumps({"root_cause": "`size` is checked too late.", "impact": "`data` is read past its end.", "cwe": None})
 BAD = json.dumps({"root_cause": "The fix adds a check.", "impact": "None.", "cwe": None})
-SECOND = Segment(segment_no=2, first_line=10, last_line=10, snippet="x", n_fix_lines=0, request_hash="s")
+SECOND = Segment(
+    segment_no=2, first_line=10, last_line=10, snippet="x", n_fix_lines=0, finding="No check.", request_hash="s"
+)
 
 
 def ctx(*segments: Segment, **settings: int) -> Context:
@@ -32,6 +34,7 @@ def test_the_model_sees_function_and_context_but_neither_message_nor_patch() -> 
     seen = "\n".join(message.content for message in request.messages)
     assert "   9|     memcpy(out->name" in seen
     assert "/* src/record.h:11-14 */\nstruct record {" in seen
+    assert f"```\n{SEGMENT.finding}\n```" in seen
     assert "do not trust" not in seen
     assert "RECORD_BAD" not in seen
 

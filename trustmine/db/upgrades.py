@@ -112,6 +112,7 @@ _TO_4: tuple[str, ...] = (
     "DROP TABLE masked_functions",
     "ALTER TABLE masked_functions_4 RENAME TO masked_functions",
     "PRAGMA legacy_alter_table = OFF",
+    "ALTER TABLE segments ADD COLUMN finding TEXT NOT NULL DEFAULT ''",
 )
 
 UPGRADES: dict[int, tuple[str, ...]] = {1: _TO_2, 2: _TO_3, 3: _TO_4}

@@ -30,14 +30,19 @@ def reasoned_grammar(choices: Sequence[LineRange], max_ranges: int) -> str:
     return answers.located_grammar(_pairs(choices), max_ranges, most, least)
 
 
-def named(completion: Completion, choices: Sequence[LineRange], *, is_reasoned: bool = False) -> tuple[LineRange, ...]:
+def named(completion: Completion, choices: Sequence[LineRange]) -> tuple[LineRange, ...]:
     """What was named; () for `none`.
 
     Raises Unparsable for an answer that was cut off, and for one of another form, as only an engine without grammars
     can give.
     """
-    parse = answers.parse_located if is_reasoned else answers.parse_line_ranges
-    return tuple(LineRange(first, last) for first, last in parse(answers.finished(completion), _pairs(choices)))
+    return _ranges(answers.parse_line_ranges(answers.finished(completion), _pairs(choices)))
+
+
+def reasoned(completion: Completion, choices: Sequence[LineRange]) -> tuple[str, tuple[LineRange, ...]]:
+    """The sentence, not longer than the grammar lets it be, and what was named after it; raises as `named` does."""
+    sentence, pairs = answers.parse_located(answers.finished(completion), _pairs(choices))
+    return sentence[: REASON_CHARS[1]], _ranges(pairs)
 
 
 def spelled(lines: Sequence[int]) -> str:
@@ -54,6 +59,10 @@ def spelled(lines: Sequence[int]) -> str:
 def n_fix_lines(function: FunctionPair, lines: LineRange) -> int:
     """How many of these lines the fix is about."""
     return sum(lines.first_line <= line <= lines.last_line for line in function.fix_lines)
+
+
+def _ranges(pairs: Sequence[tuple[int, int]]) -> tuple[LineRange, ...]:
+    return tuple(LineRange(first, last) for first, last in pairs)
 
 
 def _pairs(choices: Sequence[LineRange]) -> list[tuple[int, int]]:

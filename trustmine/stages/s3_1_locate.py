@@ -7,8 +7,8 @@ the fixed code needs would point at the fix. It says in a sentence what is
 wrong, then names line ranges of whole statements, so every segment is exact
 text. Asked for numbers at once small models answer by the first digit: it
 stands for the most lines. An answer that was cut off or has another form is
-`unparsable`, its text stays in llm_calls, as the sentence does; `no_segment`
-means that the model said so.
+`unparsable`, its text stays in llm_calls; `no_segment` means that the model
+said so.
 """
 
 from trustmine import answers, samples
@@ -42,7 +42,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
         seed=ctx.settings.seed,
     )
     try:
-        named = line_ranges.named(completion, allowed, is_reasoned=True)
+        finding, named = line_ranges.reasoned(completion, allowed)
     except answers.Unparsable:
         return Reject("unparsable")
     if not named:
@@ -55,6 +55,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
                 last_line=lines.last_line,
                 snippet=cut_lines(function.pre_text, lines),
                 n_fix_lines=line_ranges.n_fix_lines(function, lines),
+                finding=finding,
                 request_hash=completion.request_hash,
             )
             for number, lines in enumerate(named, 1)

@@ -23,7 +23,7 @@ from trustmine.records import (
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s3_2", "s3_1"
-VERSION = 1
+VERSION = 2
 KIND = "llm"
 SETTINGS = ("explanation_tokens", "repeat_penalty", "cwes")
 PROMPTS = ("s3_2_explain", "s3_2_again")
@@ -68,6 +68,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
             context=context,
             lines=samples.span(segment.first_line, segment.last_line),
             snippet=segment.snippet,
+            finding=segment.finding or "none",
         )
         completion = yield request
         n_asked = 1
