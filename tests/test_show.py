@@ -28,6 +28,7 @@ def test_where_a_fix_deletes_and_where_it_only_inserts(
     for sentence in [*said, "the fix is about 1 of them"]:
         assert sentence in out
     assert ("inserts lines" in out) == any("inserts" in sentence for sentence in said)
+    assert "Finding: It is wrong." in out
     assert "keywords, crash words" in out
     assert "asan" in out
     conn.close()
