@@ -392,7 +392,7 @@ CREATE TABLE licences (
 
 -- ------------------------------------------------------------------ facts: s1_2
 
--- The risky blocks that the model named, replaced by <MASK_1>, <MASK_2>, ...
+-- The risky blocks, named by the model or by the fix, replaced by <MASK_1>, <MASK_2>, ...
 CREATE TABLE masks (
     commit_id   INTEGER NOT NULL REFERENCES commits (id),
     mask_no     INTEGER NOT NULL,         -- from 1, in the order of the text
@@ -467,7 +467,7 @@ CREATE TABLE elements (
     CHECK ((definition IS NULL) = (missing IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
--- How the two lists of elements compare.
+-- How the two lists of elements compare; where no model was asked its numbers are 0.
 CREATE TABLE element_counts (
     commit_id      INTEGER PRIMARY KEY REFERENCES commits (id),
     n_parser       INTEGER NOT NULL,

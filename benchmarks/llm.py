@@ -54,6 +54,7 @@ from trustmine.stages import line_ranges, s0_3_classify, s1_1_refine, s3_2_expla
 N_CTX = 4_096
 RATIONALE_TOKENS = 48
 EXPLANATION_TOKENS = 256
+N_SEGMENTS = 3
 N_SLOTS = 8  # of the server: as many as trustmine has on a CPU
 FORMS = ("verdict", "rationale", "explain")
 PEERS = ("plain", "server", "trustmine")
@@ -116,7 +117,12 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
         "context": samples.context((), (), with_post=False),
     }
     locate = prompts.get("s3_1_locate").request(
-        grammar=line_ranges.reasoned_grammar(allowed, 3), message=message, max_segments="3", max_tokens=148, **evidence
+        grammar=line_ranges.reasoned_grammar(allowed, N_SEGMENTS),
+        message=message,
+        mark=answers.LINES,
+        max_segments=str(N_SEGMENTS),
+        max_tokens=line_ranges.reasoned_tokens(N_SEGMENTS),
+        **evidence,
     )
     max_chars = EXPLANATION_TOKENS * s3_2_explain.CHARS_PER_TOKEN // 2
     explain = prompts.get("s3_2_explain").request(

@@ -57,6 +57,7 @@ def test_lines_after_a_sentence_are_read() -> None:
         "std::copy runs.",
         ((1, 2), (3, 3)),
     )
+    assert parse_located("It is wrong.\n**Lines:** 3-12.\n", ALLOWED) == ("It is wrong.", ((3, 12),))
     assert parse_located("Lines: 20-25 look fine.\nLines: none", ALLOWED) == ("Lines: 20-25 look fine.", ())
 
 
@@ -68,6 +69,7 @@ def test_lines_after_a_sentence_are_read() -> None:
         ("The size is not checked.", "no_lines"),
         ("Wrong.\nLines: 3-12 are.", "not_line_ranges"),
         ("\nLines: 3-12", "no_sentence"),
+        ("It is \x1b[31mwrong.\nLines: 3-12", "control_characters"),
         ("It is wrong.\nLines:", "empty"),
         ("It is wrong.\nLines: 4-5", "not_allowed"),
     ],

@@ -1,6 +1,6 @@
 import pytest
 
-from trustmine.review import Shown, complaint, names
+from trustmine.review import Shown, complaint, lead, names
 
 SHOWN = Shown(
     code="int parse_name(char *dst, const char *src, size_t len)\n{\n    memcpy(dst, src, len); /* fast path */\n}\n",
@@ -75,3 +75,25 @@ def test_empty_equal_and_repeated_texts_are_complaints() -> None:
 def test_names_are_found_by_their_shape() -> None:
     text = "call(x) with `a->b + 1`, snake_case, camelCase, use-after-free, CWE-787, byte(s) and OpenSSL"
     assert names(text) == {"call", "a", "b", "snake_case", "camelCase"}
+
+
+@pytest.mark.parametrize(
+    ("finding", "left"),
+    [
+        ("`len` is not checked", "`len` is not checked"),
+        ("`len` is not checked. Then `memcpy` runs over, which", "`len` is not checked."),
+        ("It is trusted! So `dst` ends.", "It is trusted! So `dst` ends."),
+        ("The code lacks a rule, do not trust the length that the peer sent us. `dst` is short.", "`dst` is short."),
+        ("MAX_LEN is not looked at. `dst` is short.", "`dst` is short."),
+        ("The patch checks `len`.", ""),
+        ("", ""),
+    ],
+)
+def test_a_lead_keeps_only_what_an_explanation_may_say(finding: str, left: str) -> None:
+    assert lead(finding, SHOWN) == left
+    assert not left or complaint(left, IMPACT, SHOWN) is None
+
+
+def test_a_complaint_never_comes_from_the_lead() -> None:
+    said = lead("We do not trust the length that the peer sent us. The fix bounds MAX_LEN.", SHOWN)
+    assert said == ""

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trustmine import console, ingest, labels, pipeline, verify
+from trustmine import console, ingest, labels, pipeline, tools, verify
 from trustmine.config import Settings
 from trustmine.db.claims import Scope
 from trustmine.db.connect import connect
 from trustmine.demo import write_demo, write_known_fixes
 from trustmine.export import export
-from trustmine.llm.base import Engine
+from trustmine.llm.base import Engine, ModelInfo
 from trustmine.stages import STAGES
 
 SETTINGS = Settings(masked_by="fix", elements_by="parser", cutoff=date(2000, 1, 1))
@@ -67,6 +68,15 @@ def test_their_recipes_name_no_model_and_no_prompt(conn: sqlite3.Connection) -> 
         assert model_id is None
         recipe = json.loads(content)
         assert recipe["prompts"] == {} and not {"model", "engine", "sampling"} & recipe.keys()
+        assert {"masked_by", "elements_by"} & recipe["settings"].keys()
+
+
+def test_a_recipe_with_a_model_is_as_it_was_before_there_was_a_choice(conn: sqlite3.Connection) -> None:
+    model = ModelInfo("sha", "name", "file", 1, 1, "llama", 1, 8_192, "engine", 8_192)
+    for stage in (STAGES["s1_2"], STAGES["s2_1"]):
+        recipe: dict[str, Any] = tools.recipe(stage, tools.context(conn, Settings()), model)
+        assert set(recipe["settings"]) == {*stage.SETTINGS} - {"masked_by", "elements_by"}
+        assert set(recipe["prompts"]) == {*stage.PROMPTS}
 
 
 def test_they_are_stale_only_if_a_model_is_to_answer_now(conn: sqlite3.Connection, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -274,3 +276,12 @@ def test_rows_that_a_list_has_judged_load_no_model_and_are_not_stale_for_want_of
     assert recipes.stale(filled, {"s0_3": "that of a model"}, also=also)["s0_3"] == []
     assert recipes.stale(filled, {"s0_3": "that of a model"})["s0_3"] == ids
     assert pipeline.send_stale_back(filled, settings, models, Scope(), None) == {}
+
+
+@pytest.mark.parametrize(("n_waiting", "room"), [(0, worker.WITHOUT_MODEL), (10, 6), (15, 1), (16, 0)])
+def test_rows_that_ask_nothing_leave_the_model_all_that_it_can_hold(n_waiting: int, room: int) -> None:
+    line = worker.Line(lambda _: None)
+    asking: Any = SimpleNamespace(model=(SimpleNamespace(capacity=16), 1))
+    line.rows = {n: cast(Any, SimpleNamespace(post=asking)) for n in range(n_waiting)}
+    assert line._room(cast(Any, SimpleNamespace(model=None))) == room
+    assert line._room(asking) == 16 - n_waiting

@@ -27,7 +27,8 @@ MAX_STRING_CHARS = 2_000
 
 _NAME = re.compile(r"~?[A-Za-z_][A-Za-z0-9_]*(?:::~?[A-Za-z_][A-Za-z0-9_]*)*")
 _RANGES = re.compile(r"[1-9][0-9]*-[1-9][0-9]*(?:, ?[1-9][0-9]*-[1-9][0-9]*)*")
-_LINES = "Lines:"  # what stands before them after a sentence
+LINES = "Lines:"  # what stands before them after a sentence
+_BEFORE_LINES = re.compile(r"\**lines:\**", re.IGNORECASE)  # as models write it that no grammar holds
 _CWE = re.compile(r"CWE-[1-9][0-9]{0,4}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -95,7 +96,7 @@ def located_grammar(ranges: Sequence[tuple[int, int]], max_ranges: int, max_char
     char = rules.add(r'[^:\x00-\x1F\x7F-\x9F] | "::"')
     sentence = rf"[^:\x00-\x20\x7F-\x9F\xA0] {char}{{{min_chars - 1},{max_chars - 1}}}"
     lines = _line_ranges(ranges, max_ranges, rules)
-    return rules.text(rf'{sentence} ("\n" | " ") "{_LINES} " ({lines})')
+    return rules.text(rf'{sentence} ("\n" | " ") "{LINES} " ({lines})')
 
 
 def parse_line_ranges(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -125,17 +126,19 @@ def parse_line_ranges(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[tu
 def parse_located(text: str, allowed: Sequence[tuple[int, int]]) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The sentence before the last `Lines:`, on one line, and the ranges after it, as parse_line_ranges reads them.
 
-    Raises Unparsable: empty, no_lines, no_sentence, and the reasons of parse_line_ranges.
+    Raises Unparsable: empty, no_lines, no_sentence, control_characters, and the reasons of parse_line_ranges.
     """
     if not text.strip():
         raise Unparsable("empty")
-    before, mark, lines = text.rpartition(_LINES)
-    if not mark:
+    marks = list(_BEFORE_LINES.finditer(text))
+    if not marks:
         raise Unparsable("no_lines")
-    sentence = " ".join(before.split())
+    sentence = " ".join(text[: marks[-1].start()].split())
     if not sentence:
         raise Unparsable("no_sentence")
-    return sentence, parse_line_ranges(lines, allowed)
+    if _CONTROL.search(sentence):
+        raise Unparsable("control_characters")
+    return sentence, parse_line_ranges(text[marks[-1].end() :].strip().removesuffix("."), allowed)
 
 
 # -------------------------------------------------------------------------- elements

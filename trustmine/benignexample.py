@@ -17,7 +17,6 @@ from trustmine.records import (
     Advance,
     BlobSymbols,
     Commit,
-    Completion,
     ContextItem,
     Element,
     Fact,
@@ -111,8 +110,8 @@ def _sample(
     # Definitions are looked up in the tree of the first parent: here the tree that the function is from.
     commit = Commit(0, repo_id, key[:40], (tip,), 0, 0, False, "", s2_1_elements.AFTER)
     view = _View(ctx.facts, (function, mask, merged, image))
-    ctx = replace(ctx, facts=view)
-    listed = _without_model(commit, ctx)
+    ctx = replace(ctx, facts=view, settings=replace(ctx.settings, elements_by="parser"))
+    listed = _listed(commit, ctx)
     elements = tuple(fact for fact in listed if isinstance(fact, Element))
     view.given += elements
     outcome = s2_2_validate.run(commit, ctx)
@@ -122,18 +121,14 @@ def _sample(
     return sample, tuple(fact for fact in listed if isinstance(fact, BlobSymbols))
 
 
-def _without_model(commit: Commit, ctx: Context) -> tuple[Fact, ...]:
-    """What s2_1 finds if the model lists no element and picks no definition."""
-    asking = s2_1_elements.run(commit, ctx)
+def _listed(commit: Commit, ctx: Context) -> tuple[Fact, ...]:
+    """What s2_1 finds without a model."""
     try:
-        next(asking)
-        answer = "[]"
-        while True:
-            asking.send(Completion(answer, "stop", None, 0, 0, 0, 0.0, "", ""))
-            answer = ""
+        next(s2_1_elements.run(commit, ctx))
     except StopIteration as end:
-        assert isinstance(end.value, Advance), "an empty list can be parsed"
+        assert isinstance(end.value, Advance), "s2_1 rejects only what a model says"
         return end.value.facts
+    raise AssertionError("s2_1 asks a model and was told not to")
 
 
 class _View:

@@ -32,6 +32,7 @@ _CALL = re.compile(r"(?<!\w)([A-Za-z_]\w*)\((?!s\))")
 _SNAKE = re.compile(r"(?<![\w-])(?:[A-Za-z]\w*_\w*|_+[A-Za-z]\w*)")
 _CAMEL = re.compile(r"(?<![\w-])[a-z]+[0-9]*[A-Z]\w*")
 _WORD = re.compile(r"\w+")
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 
 # Looks like camelCase, but is a word of prose.
 _PROSE = frozenset({"macOS", "iOS", "iPhone", "eBPF"})
@@ -59,6 +60,24 @@ def complaint(root_cause: str, impact: str, shown: Shown, earlier: Sequence[str]
         return "This root cause was already given for another segment of the function."
     if _runs_twice(_words(text)):
         return "The explanation repeats itself."
+    return _unknown_to_reader(text, shown)
+
+
+def lead(finding: str, shown: Shown) -> str:
+    """Those sentences of a finding that an explanation may repeat; "" if none.
+
+    Left out is what speaks of the commit, quotes its message or names code
+    that the reader cannot see, and a last sentence that was cut off, where
+    others end.
+    """
+    sentences = _SENTENCE_ENDS.split(finding.strip())
+    if len(sentences) > 1 and sentences[-1][-1:] not in tuple(".!?"):
+        del sentences[-1]
+    return " ".join(one for one in sentences if _unknown_to_reader(one, shown) is None)
+
+
+def _unknown_to_reader(text: str, shown: Shown) -> str | None:
+    """The complaint about a text that draws on what its reader does not have."""
     told = _COMMIT.search(_CODE_SPAN.sub(" ", text))
     if told:
         return (

@@ -19,7 +19,7 @@ from trustmine.keywords import KeywordMatcher
 from trustmine.llm import load
 from trustmine.llm.base import OPENAI_COMPATIBLE, Engine, ModelInfo
 from trustmine.prompts import Prompts
-from trustmine.stages import STAGES, asks_model, s0_3_classify
+from trustmine.stages import STAGES, asks_model, s0_3_classify, unasked
 from trustmine.stages.base import Context, Stage
 
 # Settings that every answer of a model depends on, whatever the stage.
@@ -88,7 +88,7 @@ def recipe(stage: Stage, ctx: Context, model: ModelInfo | None) -> dict[str, obj
     content: dict[str, object] = {
         "stage": stage.NAME,
         "version": stage.VERSION,
-        "settings": _values(ctx.settings, stage.SETTINGS),
+        "settings": _values(ctx.settings, recipe_settings(stage, ctx.settings)),
         "prompts": {name: ctx.prompts.hash(name) for name in stage.PROMPTS} if is_asking else {},
     }
     if is_asking:
@@ -102,6 +102,16 @@ def recipe(stage: Stage, ctx: Context, model: ModelInfo | None) -> dict[str, obj
     if stage.NAME == s0_3_classify.NAME:
         content["calibration"] = None if ctx.calibration is None else ctx.calibration.hash
     return content
+
+
+def recipe_settings(stage: Stage, settings: Settings) -> tuple[str, ...]:
+    """The settings in a stage's recipe: the one that spares it the model only where it does.
+
+    So the recipes of rows that a model answered did not change when there came
+    to be another way.
+    """
+    sparing = [name for name, _ in unasked(stage)] if asks_model(stage, settings) else []
+    return tuple(name for name in stage.SETTINGS if name not in sparing)
 
 
 def _values(settings: Settings, names: Iterable[str]) -> dict[str, object]:

@@ -235,7 +235,7 @@ class Line:
                 continue
             self._last = here
             if here.stage.KIND == "llm":
-                room = (here.model[0].capacity if here.model else WITHOUT_MODEL) - len(self.rows)
+                room = self._room(here)
                 commits = here.claim(room) if room > 0 else []
                 for commit in commits:
                     self._start(here, commit)
@@ -246,6 +246,13 @@ class Line:
                 return True
         self._renew()
         return found
+
+    def _room(self, here: Post) -> int:
+        """How many rows more may be in hand at a stage that can ask; those that wait for answers have a model."""
+        if here.model is not None:
+            return here.model[0].capacity - len(self.rows)
+        waiting = [row.post.model[0].capacity for row in self.rows.values() if row.post.model is not None]
+        return min(WITHOUT_MODEL, max(waiting, default=WITHOUT_MODEL) - len(self.rows))
 
     def take_answers(self, timeout_s: float | None = None) -> None:
         """Give rows the answers that are ready; without a timeout wait for one, if a row asks."""

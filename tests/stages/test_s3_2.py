@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import stage_helpers as helpers
@@ -37,6 +38,14 @@ def test_the_model_sees_function_and_context_but_neither_message_nor_patch() -> 
     assert f"```\n{SEGMENT.finding}\n```" in seen
     assert "do not trust" not in seen
     assert "RECORD_BAD" not in seen
+
+
+def test_of_a_finding_that_quotes_the_message_the_model_sees_nothing() -> None:
+    quoting = dataclasses.replace(SEGMENT, finding="They do not trust the length of the name.")
+    _, (request,) = say(s3_2_explain.run(commit(), ctx(quoting)), GOOD)
+    seen = request.messages[-1].content
+    assert "do not trust" not in seen
+    assert "(nothing was noted)" in seen
 
 
 def test_a_bad_explanation_is_sent_back_once_with_the_complaint() -> None:

@@ -185,8 +185,8 @@ def claim(
 def _company(conn: sqlite3.Connection, stage: str, worker: str, now: float) -> tuple[int, int]:
     """How many rows would share the fate of one claimed now, and how many of them are not trusted.
 
-    Those that the worker holds; at a stage that asks a model, also those that
-    any worker holds at such a stage, for they may share the model's process.
+    Those that the worker holds; at a stage that can ask a model, also those
+    that any worker holds at such a stage, for they may share the model's process.
     """
     n, n_untrusted = conn.execute(
         """SELECT count(*), coalesce(sum(crashes > 0), 0) FROM commits AS c INDEXED BY commits_claimed

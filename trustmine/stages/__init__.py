@@ -46,8 +46,12 @@ def get(name: str) -> Stage:
 
 def asks_model(stage: Stage, settings: Settings) -> bool:
     """Whether the stage asks a language model under these settings."""
-    unasked: tuple[str, str] | None = getattr(stage, "UNASKED", None)
-    return stage.KIND == "llm" and (unasked is None or getattr(settings, unasked[0]) != unasked[1])
+    return stage.KIND == "llm" and all(getattr(settings, name) != value for name, value in unasked(stage))
+
+
+def unasked(stage: Stage) -> tuple[tuple[str, str], ...]:
+    """The setting that tells a stage to ask no model, with its value then; () if there is none."""
+    return getattr(stage, "UNASKED", ())
 
 
 def prepare(stage: Stage, commits: Sequence[Commit], ctx: Context) -> None:

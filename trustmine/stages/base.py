@@ -17,9 +17,9 @@ was asked; a stage that lets it pass rejects the row as `context_overflow`.
 
     def run(commit: Commit, ctx: Context) -> Outcome: ...
 
-A stage that asks a model may be told to do without: `UNASKED = ("masked_by", "fix")`
-names the setting and its value, which is one of SETTINGS. Then it yields
-nothing, no model is loaded for it, and its results depend on none.
+A stage that asks a model may be told to do without: `UNASKED = (("masked_by", "fix"),)`
+names the setting, one of SETTINGS, and its value then. It yields nothing, no
+model is loaded for it, and its results depend on none.
 
 A stage whose tools can work ahead may also have `prepare(commits, ctx)`, which
 is told the rows that `run` will get next, in this order. Results do not

@@ -7,7 +7,8 @@ from trustmine.lines import LineRange
 from trustmine.records import Completion, FunctionPair
 from trustmine.text import encode
 
-# What a reason may take. English prose about code has 3.5 to 4.5 characters per token.
+# What a reason may take. English prose about code has 3.5 to 4.5 characters per token; another script, or a sentence of
+# names alone, may come to more tokens than this and be cut off.
 REASON_TOKENS = 100
 REASON_CHARS = (20, 3 * REASON_TOKENS)
 # Tokens that one range may take: "1000-1005, " is 11 where every digit is a token of its own.
@@ -30,6 +31,11 @@ def reasoned_grammar(choices: Sequence[LineRange], max_ranges: int) -> str:
     return answers.located_grammar(_pairs(choices), max_ranges, most, least)
 
 
+def reasoned_tokens(max_ranges: int) -> int:
+    """What such an answer may take."""
+    return REASON_TOKENS + max_ranges * TOKENS_PER_RANGE
+
+
 def named(completion: Completion, choices: Sequence[LineRange]) -> tuple[LineRange, ...]:
     """What was named; () for `none`.
 
@@ -40,7 +46,7 @@ def named(completion: Completion, choices: Sequence[LineRange]) -> tuple[LineRan
 
 
 def reasoned(completion: Completion, choices: Sequence[LineRange]) -> tuple[str, tuple[LineRange, ...]]:
-    """The sentence, not longer than the grammar lets it be, and what was named after it; raises as `named` does."""
+    """The sentence, of REASON_CHARS at most, and what was named after it; raises as `named` does."""
     sentence, pairs = answers.parse_located(answers.finished(completion), _pairs(choices))
     return sentence[: REASON_CHARS[1]], _ranges(pairs)
 

@@ -37,7 +37,7 @@ from trustmine.stages.base import Asking, Context
 NAME, AFTER = "s1_2", "s1_1"
 VERSION = 2
 KIND = "llm"
-UNASKED = ("masked_by", "fix")
+UNASKED = (("masked_by", "fix"),)
 SETTINGS = ("masked_by", "max_masks", *counted.SETTINGS)
 PROMPTS = ("s0_3_classify", "s1_2_mask")
 REASONS = ("holds_mask", "no_statement", "unparsable", "no_block", "mask_misses_fix", "mask_whole_function")
@@ -111,7 +111,8 @@ def _around_fix(function: FunctionPair, allowed: Sequence[LineRange]) -> tuple[L
     """The shortest of the choices that holds all lines of the fix; () if none does."""
     n_lines = len(function.fix_lines)
     holding = [lines for lines in allowed if line_ranges.n_fix_lines(function, lines) == n_lines]
-    return tuple(sorted(holding, key=lambda lines: (lines.last_line - lines.first_line, lines.first_line))[:1])
+    shortest = min(holding, key=lambda lines: (len(lines), lines.first_line), default=None)
+    return () if shortest is None else (shortest,)
 
 
 def _fix(function: FunctionPair) -> str:

@@ -54,7 +54,7 @@ from trustmine.text import decode, encode
 NAME, AFTER = "s2_1", "s2_0"
 VERSION = 2
 KIND = "llm"
-UNASKED = ("elements_by", "parser")
+UNASKED = (("elements_by", "parser"),)
 SETTINGS = (
     "elements_by",
     "max_elements",

@@ -36,8 +36,9 @@ def run(commit: Commit, ctx: Context) -> Asking:
         numbered=samples.numbered(function.pre_text),
         context=samples.context(ctx.facts.all(Element, commit), ctx.facts.all(ContextItem, commit), with_post=False),
         message=commit.message,
+        mark=answers.LINES,
         max_segments=str(ctx.settings.max_segments),
-        max_tokens=line_ranges.REASON_TOKENS + ctx.settings.max_segments * line_ranges.TOKENS_PER_RANGE,
+        max_tokens=line_ranges.reasoned_tokens(ctx.settings.max_segments),
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,
     )

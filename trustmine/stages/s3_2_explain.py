@@ -1,7 +1,8 @@
 """s3_2: root cause and impact of each segment.
 
 One request per segment, which shows the function and the context as s3_1 did
-but neither message nor patch. What the model writes is checked (review.py):
+but neither message nor patch, and what s3_1 found, as far as it draws on the
+code alone: that had seen the message. What the model writes is checked (review.py):
 about the code alone, naming only what the reader can see. An answer that
 fails, or is cut off or in another form, is sent back once with the complaint;
 when the second fails too, the row is rejected. Explanations that had passed
@@ -68,7 +69,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
             context=context,
             lines=samples.span(segment.first_line, segment.last_line),
             snippet=segment.snippet,
-            finding=segment.finding or "none",
+            finding=review.lead(segment.finding, shown) or "(nothing was noted)",
         )
         completion = yield request
         n_asked = 1

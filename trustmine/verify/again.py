@@ -38,7 +38,7 @@ from trustmine.records import (
     Verdict,
     is_of_its_stage,
 )
-from trustmine.stages import STAGES, aside, asks_model, prepare
+from trustmine.stages import STAGES, aside, asks_model, prepare, unasked
 from trustmine.stages.base import Asking, Context, Stage
 from trustmine.verify.base import Finding, Look
 from trustmine.verify.texts import git_blob_oid
@@ -283,15 +283,15 @@ def _context(look: Look, stage: Stage, recipe_id: int, repos: _Repos) -> Context
     (text,) = look.conn.execute("SELECT content FROM recipes WHERE id = ?", (recipe_id,)).fetchone()
     content = json.loads(text)
     prompts = tools.prompts(look.settings)
-    if (
-        content.get("version") != stage.VERSION
-        or set(content.get("settings", ())) != set(stage.SETTINGS)
-        or not set(content["settings"]).union(content.get("sampling", ())) <= {field.name for field in fields(Settings)}
-    ):
+    defaults = {field.name: field.default for field in fields(Settings)}
+    values = {**content.get("settings", {}), **content.get("sampling", {})}
+    if content.get("version") != stage.VERSION or not values.keys() <= defaults.keys():
         return None
-    settings = _settings({**content["settings"], **content.get("sampling", {})}, look.settings)
+    settings = _settings({**{name: defaults[name] for name, _ in unasked(stage)}, **values}, look.settings)
     named = stage.PROMPTS if asks_model(stage, settings) else ()
-    if content.get("prompts") != {name: prompts.hash(name) for name in named}:
+    if set(content["settings"]) != set(tools.recipe_settings(stage, settings)) or content.get("prompts") != {
+        name: prompts.hash(name) for name in named
+    }:
         return None
     ctx = tools.context(look.conn, settings)
     facts = _AsThen(look.conn) if stage.NAME == calibrate.STAGE else look.facts
