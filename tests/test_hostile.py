@@ -34,7 +34,7 @@ EXPLAINED = {
 }
 ANSWERS = {
     "mask": "3-3",
-    "locate": "3-3",
+    "locate": "The size is never checked.\nLines: 3-3",
     "list_elements": '[{"name": "p", "kind": "pointer variable"}]',
     "explain": json.dumps(EXPLAINED),
 }
