@@ -59,7 +59,7 @@ N_SLOTS = 8  # of the server: as many as trustmine has on a CPU
 FORMS = ("verdict", "rationale", "explain")
 PEERS = ("plain", "server", "trustmine")
 WAYS = {"evidence": ("row_by_row", "stage_by_stage"), "same": ("trustmine", "one_at_a_time")}
-# In the place of s3_1's sentence, and as long: so that both questions are known beforehand.
+# In the place of s3_1's sentence, so that both questions are known beforehand.
 FINDING = "The function does not check the length that it reads from the record before it copies that many bytes."
 # A verdict and a reason in one answer.
 VERDICT_GRAMMAR = 'root ::= ("yes" | "no" | "cannot decide") ": " [^\\n]+'

@@ -90,8 +90,7 @@ def located_grammar(ranges: Sequence[tuple[int, int]], max_ranges: int, max_char
     The sentence is one line without control characters, and of colons holds
     only C++'s, so that `Lines:` always is the end of it.
     """
-    if not 1 <= min_chars <= max_chars <= MAX_STRING_CHARS:
-        raise ValueError(f"lengths must be 1 to {MAX_STRING_CHARS} and ascend, not {min_chars} to {max_chars}")
+    _check_lengths(min_chars, max_chars)
     rules = _Rules()
     char = rules.add(r'[^:\x00-\x1F\x7F-\x9F] | "::"')
     sentence = rf"[^:\x00-\x20\x7F-\x9F\xA0] {char}{{{min_chars - 1},{max_chars - 1}}}"
@@ -193,8 +192,7 @@ def explanation_grammar(max_chars: int, cwes: Sequence[str], min_chars: int = 1)
     Strings hold any Unicode but control characters, and begin with something
     other than a space. max_chars is at most MAX_STRING_CHARS.
     """
-    if not 1 <= min_chars <= max_chars <= MAX_STRING_CHARS:
-        raise ValueError(f"lengths must be 1 to {MAX_STRING_CHARS} and ascend, not {min_chars} to {max_chars}")
+    _check_lengths(min_chars, max_chars)
     rules = _Rules()
     escape = r'"\\" ["\\/]'
     first = rules.add(rf'[^"\\\x00-\x20\x7F-\x9F\xA0] | {escape}')
@@ -270,6 +268,12 @@ class _Rules:
     def text(self, root: str) -> str:
         """The whole grammar."""
         return "".join([f"root ::= {root}\n", *(f"{name} ::= {text}\n" for text, name in self._names.items())])
+
+
+def _check_lengths(min_chars: int, max_chars: int) -> None:
+    """Raises ValueError for a text that no grammar can express."""
+    if not 1 <= min_chars <= max_chars <= MAX_STRING_CHARS:
+        raise ValueError(f"lengths must be 1 to {MAX_STRING_CHARS} and ascend, not {min_chars} to {max_chars}")
 
 
 def _number_tree(leaves: Mapping[str, Callable[[], str]], rules: _Rules, key: object, prefix: str = "") -> str:

@@ -14,7 +14,8 @@ llm_calls; `no_block` means that the model said so. Masks that miss the fix or
 leave no statement of the function are kept for people to look at.
 
 Where `masked_by` is "fix" no model is asked: the block is the shortest run of
-statements, but not all of the function, that holds what the fix changes; `no_block` if there is none.
+statements, but not all of the function, that holds what the fix changes;
+`no_block` if there is none.
 """
 
 from collections.abc import Generator, Sequence

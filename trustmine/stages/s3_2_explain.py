@@ -2,11 +2,11 @@
 
 One request per segment, which shows the function and the context as s3_1 did
 but neither message nor patch, and what s3_1 found, as far as it draws on the
-code alone: that had seen the message. What the model writes is checked (review.py):
-about the code alone, naming only what the reader can see. An answer that
-fails, or is cut off or in another form, is sent back once with the complaint;
-when the second fails too, the row is rejected. Explanations that had passed
-by then are kept.
+code alone: that had seen the message. What the model writes is checked
+(review.py): about the code alone, naming only what the reader can see. An
+answer that fails, or is cut off or in another form, is sent back once with the
+complaint; when the second fails too, the row is rejected. Explanations that
+had passed by then are kept.
 """
 
 from trustmine import answers, review, samples

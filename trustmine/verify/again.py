@@ -47,6 +47,7 @@ from trustmine.worker import CONTEXT_OVERFLOW
 F = TypeVar("F", bound=Fact)
 
 BATCH = 500
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Settings)}
 OTHER_RECIPE = "made by another version, other prompts or settings that are no more"
 NO_REPOSITORY = "the repository, or an object of it, cannot be read here"
 
@@ -283,11 +284,10 @@ def _context(look: Look, stage: Stage, recipe_id: int, repos: _Repos) -> Context
     (text,) = look.conn.execute("SELECT content FROM recipes WHERE id = ?", (recipe_id,)).fetchone()
     content = json.loads(text)
     prompts = tools.prompts(look.settings)
-    defaults = {field.name: field.default for field in fields(Settings)}
     values = {**content.get("settings", {}), **content.get("sampling", {})}
-    if content.get("version") != stage.VERSION or not values.keys() <= defaults.keys():
+    if content.get("version") != stage.VERSION or not values.keys() <= _DEFAULTS.keys():
         return None
-    settings = _settings({**{name: defaults[name] for name, _ in unasked(stage)}, **values}, look.settings)
+    settings = _settings({**{name: _DEFAULTS[name] for name, _ in unasked(stage)}, **values}, look.settings)
     named = stage.PROMPTS if asks_model(stage, settings) else ()
     if set(content["settings"]) != set(tools.recipe_settings(stage, settings)) or content.get("prompts") != {
         name: prompts.hash(name) for name in named
@@ -314,12 +314,11 @@ def _context(look: Look, stage: Stage, recipe_id: int, repos: _Repos) -> Context
 
 def _settings(values: dict[str, Any], present: Settings) -> Settings:
     """Settings with these values, as recipes hold them; what results do not depend on is as it is now."""
-    defaults = {field.name: field.default for field in fields(Settings)}
     given: dict[str, Any] = {
         name: tuple(value)
         if isinstance(value, list)
         else datetime.date.fromisoformat(value)
-        if isinstance(defaults[name], datetime.date)
+        if isinstance(_DEFAULTS[name], datetime.date)
         else value
         for name, value in values.items()
     }
