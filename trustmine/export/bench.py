@@ -1,7 +1,7 @@
 """bench: JSON Lines, TRUST-Bench: a fix from the cutoff on that has a CVE, as a gap to fill.
 
-What is masked is what the model named as risky, where one was asked and the
-row passed s2_0; else what the fix changes: the shortest run of whole statements
+What is masked is what the model named as risky, where one was asked and named
+one block alone; else what the fix changes: the shortest run of whole statements
 of one block, in both versions, outside of which they are the same. The gap is
 in the fixed function, so what belongs there is the fixed code. Context is what
 s2_2 kept and the vulnerable code uses; what only the fix uses would give it
