@@ -54,7 +54,6 @@ from trustmine.stages import line_ranges, s0_3_classify, s1_1_refine, s3_2_expla
 N_CTX = 4_096
 RATIONALE_TOKENS = 48
 EXPLANATION_TOKENS = 256
-N_SEGMENTS = 3
 N_SLOTS = 8  # of the server: as many as trustmine has on a CPU
 FORMS = ("verdict", "rationale", "explain")
 PEERS = ("plain", "server", "trustmine")
@@ -106,7 +105,8 @@ def questions(db: Path, n_verdicts: int, n_explanations: int) -> dict[str, list[
 
 def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Request, Request] | None:
     """The questions of s3_1 and s3_2 about a function; None if the fix touches no whole statement."""
-    allowed = line_ranges.allowed(function)
+    limits = config.Settings()
+    allowed = line_ranges.allowed(function, limits.max_segment_lines)
     touched = [lines for lines in allowed if line_ranges.n_fix_lines(function, lines)]
     if not touched:
         return None
@@ -115,13 +115,14 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
         "path": samples.one_line(function.old_path),
         "numbered": samples.numbered(function.pre_text),
         "context": samples.context((), (), with_post=False),
+        "mark": answers.LINES,
     }
     locate = prompts.get("s3_1_locate").request(
-        grammar=line_ranges.reasoned_grammar(allowed, N_SEGMENTS),
+        grammar=line_ranges.reasoned_grammar(allowed, limits.max_segments),
         message=message,
-        mark=answers.LINES,
-        max_segments=str(N_SEGMENTS),
-        max_tokens=line_ranges.reasoned_tokens(N_SEGMENTS),
+        max_segments=str(limits.max_segments),
+        max_lines=str(limits.max_segment_lines),
+        max_tokens=line_ranges.reasoned_tokens(limits.max_segments),
         **evidence,
     )
     max_chars = EXPLANATION_TOKENS * s3_2_explain.CHARS_PER_TOKEN // 2

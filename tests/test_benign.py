@@ -132,7 +132,7 @@ def test_an_example_asks_like_locate_with_context_and_is_answered_by_nothing_fou
     for instruction, given, output, meta, split, name, text in found:
         assert instruction in wording.INSTRUCTIONS["locate"]
         assert given.startswith(f"Function `{name}` in `lib/a.c`, every line with its number:\n\n```c\n")
-        assert "  1| int" in given
+        assert "\n1\tint" in given
         assert all(line in given for line in text.split("\n"))
         assert output == "No vulnerability detected in this function."
         assert json.loads(meta)["segments"] == []

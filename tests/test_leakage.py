@@ -56,8 +56,9 @@ def test_what_was_planted_is_found(tmp_path: Path, leak: dict[str, Any], kind: s
     assert _found(leaky) == [(kind, ("test", "train"), ("test.jsonl:2", "train.jsonl:1"))]
 
 
-def test_numbered_lines_are_read_without_their_numbers(tmp_path: Path) -> None:
-    numbered = "".join(f"{n:>4}| {line}\n" for n, line in enumerate(_function("first").splitlines(), 1))
+@pytest.mark.parametrize("number", ["{}\t", "  {}| "])
+def test_numbered_lines_are_read_without_their_numbers(tmp_path: Path, number: str) -> None:
+    numbered = "".join(f"{number.format(n)}{line}\n" for n, line in enumerate(_function("first").splitlines(), 1))
     folder = _write(tmp_path / "d", train=[TRAIN], bench=[{"input": f"Function:\n\n````c\n{numbered}````"}])
     assert [kind for kind, _, _ in _found(folder)] == ["function"]
 

@@ -22,8 +22,8 @@ def item(name: str, item_no: int, n_chars: int, reason: str | None = None) -> Co
 
 
 def test_lines_are_numbered_as_git_counts_them() -> None:
-    assert samples.numbered("a\r\nb\fc\n\n") == "  1| a\r\n  2| b\fc\n  3| \n"
-    assert samples.numbered("\n".join("x" * 10)).splitlines()[-1] == "  10| x"
+    assert samples.numbered("a\r\nb\fc\n\n") == "1\ta\r\n2\tb\fc\n3\t\n"
+    assert samples.numbered("\n".join("x" * 10)).splitlines()[-1] == "10\tx"
 
 
 def test_definitions_stand_below_their_place_in_the_order_of_the_context() -> None:

@@ -213,6 +213,7 @@ class Settings:
     )
     max_masks: int = _setting(3, "blocks the model may name at s1_2", low=1)
     max_segments: int = _setting(3, "segments the model may name at s3_1", low=1)
+    max_segment_lines: int = _setting(20, "lines of one segment at s3_1", low=1)
     # s2_1, s2_2
     elements_by: str = _setting(
         "both",

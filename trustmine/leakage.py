@@ -42,7 +42,7 @@ _CVE_FIELDS = ("cve", "cves", "cve_id", "CVE", "CVE_ID", "CVE ID")
 
 _SHA = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}", re.IGNORECASE)
-_NUMBERED = re.compile(r"^ *[0-9]+\| ?", re.MULTILINE)
+_NUMBERED = re.compile(r"^ *[0-9]+(?:\t|\| ?)", re.MULTILINE)  # `12| code` in exports of before
 _SIDE = re.compile(r"(?<![a-z])(train|valid|validation|val|dev|test|bench)(?![a-z])")
 _ALIASES = {"valid": "val", "validation": "val", "dev": "val"}
 _SUFFIXES = (".jsonl", ".json", ".parquet")

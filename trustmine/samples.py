@@ -43,10 +43,12 @@ def one_line(text: str) -> str:
 
 
 def numbered(text: str) -> str:
-    """The text with its number before every line: `  12| code`."""
-    lines = split_lines(text)
-    width = len(str(len(lines))) + 2
-    return "".join(f"{number:>{width}}| {line}" for number, line in enumerate(lines, 1))
+    """The text with its number and a tab before every line, as `cat -n` has it, without its padding.
+
+    They are up to two fifths of what a model reads of a function. The numbers in `  12| code` take three times as many
+    tokens of cl100k as those here, and twice as many of Qwen2.5's; to SmolLM2 it makes no difference.
+    """
+    return "".join(f"{number}\t{line}" for number, line in enumerate(split_lines(text), 1))
 
 
 def span(first_line: int, last_line: int) -> str:

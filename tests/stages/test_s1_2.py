@@ -56,7 +56,7 @@ def test_the_conversation_of_s0_3_goes_on() -> None:
     assert request.messages[: len(judged.messages)] == judged.messages
     assert [message.role for message in request.messages] == ["system", "user", "assistant", "user"]
     question = request.messages[-1].content
-    assert "   9|     memcpy(out->name, data + HEADER_SIZE, name_len);" in question
+    assert "\n9\t    memcpy(out->name, data + HEADER_SIZE, name_len);" in question
     assert question.rstrip().endswith("the change deletes or rewrites: 9-9\nLines of the risky block:")
     assert request.grammar is not None
 

@@ -48,7 +48,7 @@ def test_the_model_sees_message_function_and_context_but_not_the_fix() -> None:
     _, (request,) = say(s3_1_locate.run(commit(), ctx(fixed_only, helpers.item("MAX_NAME", 3, 20))), WHY + "9-9")
     seen = request.messages[-1].content
     assert MESSAGE in seen
-    assert "   9|     memcpy(" in seen
+    assert "\n9\t    memcpy(" in seen
     assert "struct record {" in seen
     assert "RECORD_BAD" not in seen
     assert "MAX_NAME" not in seen
@@ -59,3 +59,13 @@ def test_locating_and_explaining_begin_alike_so_that_an_engine_can_reuse_it() ->
     assert locate[0] == explain[0]
     shared = "{{fenced context c}}\n"
     assert locate[1].content.split(shared)[0] == explain[1].content.split(shared)[0]
+
+
+def test_a_run_longer_than_the_setting_cannot_be_named() -> None:
+    short = context(FUNCTION, max_segment_lines=1)
+    _, (request,) = say(s3_1_locate.run(commit(), short), WHY + "7-7")
+    assert "runs of 1 lines at most" in request.messages[-1].content
+    outcome, _ = say(s3_1_locate.run(commit(), short), WHY + "9-10")
+    assert outcome == Reject("unparsable")
+    outcome, _ = say(s3_1_locate.run(commit(), context(FUNCTION)), WHY + "9-10")
+    assert isinstance(outcome, Advance)

@@ -33,7 +33,7 @@ def test_a_good_explanation_is_taken_at_once() -> None:
 def test_the_model_sees_function_and_context_but_neither_message_nor_patch() -> None:
     _, (request,) = say(s3_2_explain.run(commit(), ctx(SEGMENT)), GOOD)
     seen = "\n".join(message.content for message in request.messages)
-    assert "   9|     memcpy(out->name" in seen
+    assert "\n9\t    memcpy(out->name" in seen
     assert "/* src/record.h:11-14 */\nstruct record {" in seen
     assert f"```\n{SEGMENT.finding}\n```" in seen
     assert "do not trust" not in seen

@@ -65,7 +65,7 @@ def test_commits_differ_in_how_they_are_asked() -> None:
 def test_locate_answers_with_lines_and_exact_code() -> None:
     one = instructions(*facts())["locate", 1]
     assert one.output == f"Line 9:\n\n```c\n{REMOVED}```"
-    assert "   9|     memcpy(out->name, data + HEADER_SIZE, name_len);" in one.input
+    assert "\n9\t    memcpy(out->name, data + HEADER_SIZE, name_len);" in one.input
     assert "/* src/record.c:4-7 */\nstatic size_t read_u16" in one.input
     assert one.meta["segments"] == [[9, 9]]
 

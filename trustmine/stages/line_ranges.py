@@ -15,9 +15,10 @@ REASON_CHARS = (20, 3 * REASON_TOKENS)
 TOKENS_PER_RANGE = 16
 
 
-def allowed(function: FunctionPair) -> tuple[LineRange, ...]:
-    """What may be named: runs of whole statements that have their lines to themselves."""
-    return tuple(cparse.statement_ranges(encode(function.pre_text, function.encoding), function.old_path))
+def allowed(function: FunctionPair, max_lines: int | None = None) -> tuple[LineRange, ...]:
+    """What may be named: runs of whole statements that have their lines to themselves, of max_lines at most."""
+    runs = cparse.statement_ranges(encode(function.pre_text, function.encoding), function.old_path)
+    return tuple(lines for lines in runs if max_lines is None or len(lines) <= max_lines)
 
 
 def grammar(choices: Sequence[LineRange], max_ranges: int) -> str:

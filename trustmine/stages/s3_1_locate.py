@@ -6,7 +6,8 @@ context it gets only what the function itself uses: a definition that only
 the fixed code needs would point at the fix. It says in a sentence what is
 wrong, then names line ranges of whole statements, so every segment is exact
 text. Asked for numbers at once small models answer by the first digit: it
-stands for the most lines. An answer that was cut off or has another form is
+stands for the most lines; and where they are not sure they name a loop as long
+as the function, so a run has at most `max_segment_lines` lines. An answer that was cut off or has another form is
 `unparsable`, its text stays in llm_calls; `no_segment` means that the model
 said so.
 """
@@ -18,9 +19,9 @@ from trustmine.stages import line_ranges
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s3_1", "s2_2"
-VERSION = 3
+VERSION = 4
 KIND = "llm"
-SETTINGS = ("max_segments",)
+SETTINGS = ("max_segments", "max_segment_lines")
 PROMPTS = ("s3_1_locate",)
 REASONS = ("unparsable", "no_segment")
 
@@ -28,7 +29,7 @@ REASONS = ("unparsable", "no_segment")
 def run(commit: Commit, ctx: Context) -> Asking:
     """Asks once; the segments in the order of the text."""
     function = ctx.facts.one(FunctionPair, commit)
-    allowed = line_ranges.allowed(function)
+    allowed = line_ranges.allowed(function, ctx.settings.max_segment_lines)
     completion = yield ctx.prompts.get("s3_1_locate").request(
         grammar=line_ranges.reasoned_grammar(allowed, ctx.settings.max_segments),
         function=samples.one_line(function.name),
@@ -38,6 +39,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
         message=commit.message,
         mark=answers.LINES,
         max_segments=str(ctx.settings.max_segments),
+        max_lines=str(ctx.settings.max_segment_lines),
         max_tokens=line_ranges.reasoned_tokens(ctx.settings.max_segments),
         temperature=ctx.settings.temperature,
         seed=ctx.settings.seed,

@@ -24,7 +24,7 @@ from trustmine.records import (
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s3_2", "s3_1"
-VERSION = 2
+VERSION = 3
 KIND = "llm"
 SETTINGS = ("explanation_tokens", "repeat_penalty", "cwes")
 PROMPTS = ("s3_2_explain", "s3_2_again")
@@ -67,6 +67,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
             path=samples.one_line(function.old_path),
             numbered=samples.numbered(function.pre_text),
             context=context,
+            mark=answers.LINES,
             lines=samples.span(segment.first_line, segment.last_line),
             snippet=segment.snippet,
             finding=review.lead(segment.finding, shown) or "(nothing was noted)",
