@@ -70,6 +70,15 @@ def test_empty_equal_and_repeated_texts_are_complaints() -> None:
     assert "already given" in str(complaint(CAUSE, IMPACT, SHOWN, [CAUSE.lower()]))
     loop = "The length is not checked before it is used. " * 2
     assert "repeats itself" in str(complaint(loop, IMPACT, SHOWN))
+    assert "repeats itself" in str(complaint(CAUSE, loop, SHOWN))
+
+
+def test_an_impact_may_take_up_a_condition_of_the_root_cause_but_must_say_more() -> None:
+    condition = "the size of the input is larger than the buffer"
+    cause = f"Nothing stops the copy where {condition}."
+    assert complaint(cause, f"If {condition}, bytes behind it are overwritten by what the peer sent.", SHOWN) is None
+    assert "repeats the root cause" in str(complaint(cause, f"It happens if {condition}.", SHOWN))
+    assert "repeats the root cause" in str(complaint(f"{cause} It crashes.", f"If {condition}. It crashes.", SHOWN))
 
 
 def test_names_are_found_by_their_shape() -> None:

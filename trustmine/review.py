@@ -15,7 +15,8 @@ from trustmine import cnames
 
 # So many words in a row are a quotation; shorter runs are how anybody would say it.
 QUOTED_WORDS = 6
-# So many words in a row that come back are a model going in circles.
+# So many words in a row that come back are a model going in circles. An impact may take up what the root cause says, if
+# at least half of it is new.
 REPEATED_WORDS = 8
 
 # "fixed" is mostly innocent ("a fixed-size buffer"), so only its telling uses count.
@@ -58,8 +59,10 @@ def complaint(root_cause: str, impact: str, shown: Shown, earlier: Sequence[str]
         return "Root cause and impact must not be the same text."
     if any(_words(root_cause) == _words(other) for other in earlier):
         return "This root cause was already given for another segment of the function."
-    if _runs_twice(_words(text)):
+    if _runs_twice(_words(root_cause)) or _runs_twice(_words(impact)):
         return "The explanation repeats itself."
+    if 2 * _n_said_before(_words(impact), _words(root_cause)) > len(_words(impact)):
+        return "The impact repeats the root cause: say what happens then."
     return _unknown_to_reader(text, shown)
 
 
@@ -119,3 +122,10 @@ def _quotation(words: Sequence[str], source: Sequence[str]) -> str | None:
 def _runs_twice(words: Sequence[str]) -> bool:
     runs = list(_runs(words, REPEATED_WORDS))
     return len(set(runs)) < len(runs)
+
+
+def _n_said_before(words: Sequence[str], before: Sequence[str]) -> int:
+    """How many of the words stand in runs of REPEATED_WORDS that came before."""
+    said = set(_runs(before, REPEATED_WORDS))
+    starts = [at for at, run in enumerate(_runs(words, REPEATED_WORDS)) if run in said]
+    return len({at + n for at in starts for n in range(REPEATED_WORDS)})

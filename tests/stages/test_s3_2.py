@@ -56,7 +56,8 @@ def test_a_bad_explanation_is_sent_back_once_with_the_complaint() -> None:
     assert explanation.n_asked == 2
     assert second.messages[: len(first.messages)] == first.messages
     answer, complaint = second.messages[len(first.messages) :]
-    assert (answer.role, answer.content) == ("assistant", BAD)
+    assert answer.role == "assistant"
+    assert BAD not in answer.content + complaint.content  # it would be written again
     assert complaint.role == "user"
     assert '"The fix"' in complaint.content or '"fix"' in complaint.content
     assert (second.grammar, second.max_tokens) == (first.grammar, first.max_tokens)

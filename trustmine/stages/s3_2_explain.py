@@ -5,8 +5,9 @@ but neither message nor patch, and what s3_1 found, as far as it draws on the
 code alone: that had seen the message. What the model writes is checked
 (review.py): about the code alone, naming only what the reader can see. An
 answer that fails, or is cut off or in another form, is sent back once with the
-complaint; when the second fails too, the row is rejected. Explanations that
-had passed by then are kept.
+complaint but without its text, which small models write again word for word;
+when the second fails too, the row is rejected. Explanations that had passed by
+then are kept.
 """
 
 from trustmine import answers, review, samples
@@ -84,7 +85,6 @@ def run(commit: Commit, ctx: Context) -> Asking:
                 temperature=ctx.settings.temperature,
                 repeat_penalty=ctx.settings.repeat_penalty,
                 seed=ctx.settings.seed,
-                answer=completion.text,
                 complaint=answer,
             )
             n_asked = 2
