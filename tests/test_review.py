@@ -40,7 +40,7 @@ def test_speaking_of_the_commit_is_a_complaint(text: str) -> None:
     ],
 )
 def test_innocent_words_are_none(text: str) -> None:
-    assert complaint(text, IMPACT, SHOWN) is None
+    assert complaint(f"`len` is trusted. {text}", IMPACT, SHOWN) is None
 
 
 def test_a_name_of_the_code_may_be_any_word() -> None:
@@ -50,7 +50,7 @@ def test_a_name_of_the_code_may_be_any_word() -> None:
 
 def test_six_words_of_the_message_in_a_row_are_a_quotation() -> None:
     assert "do not trust the length that" in str(complaint("Do not trust the length that arrives.", IMPACT, SHOWN))
-    assert complaint("Do not trust the length as it is.", IMPACT, SHOWN) is None
+    assert complaint("Do not trust the length as `len` is.", IMPACT, SHOWN) is None
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,34 @@ def test_empty_equal_and_repeated_texts_are_complaints() -> None:
 
 def test_an_impact_may_take_up_a_condition_of_the_root_cause_but_must_say_more() -> None:
     condition = "the size of the input is larger than the buffer"
-    cause = f"Nothing stops the copy where {condition}."
+    cause = f"Nothing stops `memcpy` where {condition}."
     assert complaint(cause, f"If {condition}, bytes behind it are overwritten by what the peer sent.", SHOWN) is None
     assert "repeats the root cause" in str(complaint(cause, f"It happens if {condition}.", SHOWN))
     assert "repeats the root cause" in str(complaint(f"{cause} It crashes.", f"If {condition}. It crashes.", SHOWN))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "impact:`len` at %d;cwe:nocache",
+        ", impact is caused by `len`.",
+        "}. `len` is a key.",
+        "every `len` is one.",
+        "`len` is",
+    ],
+)
+def test_what_is_no_whole_sentence_is_a_complaint(text: str) -> None:
+    assert "whole sentences" in str(complaint(text, IMPACT, SHOWN))
+    assert "whole sentences" in str(complaint(CAUSE, text, SHOWN))
+
+
+def test_a_sentence_may_begin_with_a_name_and_end_in_brackets() -> None:
+    assert complaint("memcpy trusts `len`.", IMPACT, SHOWN) is None
+    assert complaint("`len` is trusted (whatever it is.)", IMPACT, SHOWN) is None
+
+
+def test_a_root_cause_that_names_nothing_of_the_code_is_a_complaint() -> None:
+    assert "names nothing of the code" in str(complaint("Impact on a specific aspect is reported.", IMPACT, SHOWN))
 
 
 def test_names_are_found_by_their_shape() -> None:
@@ -100,7 +124,7 @@ def test_names_are_found_by_their_shape() -> None:
 )
 def test_a_lead_keeps_only_what_an_explanation_may_say(finding: str, left: str) -> None:
     assert lead(finding, SHOWN) == left
-    assert not left or complaint(left, IMPACT, SHOWN) is None
+    assert not left or complaint(f"{left.rstrip('.')}.", IMPACT, SHOWN) is None
 
 
 def test_a_complaint_never_comes_from_the_lead() -> None:

@@ -1,10 +1,10 @@
 """Is an explanation about the code alone, and about code that is there?
 
 Checks what can be checked without a model: an explanation must not speak of
-the commit or quote its message, must not name code that the reader cannot
-see, and must not be empty, cut off or repeat itself. A complaint is a
-sentence that can be sent back to the model. Whether the explanation is right
-is left to others.
+the commit or quote its message, must name code, and none that the reader
+cannot see, and must be whole sentences that do not repeat themselves. A
+complaint is a sentence that can be sent back to the model. Whether the
+explanation is right is left to others.
 """
 
 import re
@@ -34,6 +34,9 @@ _SNAKE = re.compile(r"(?<![\w-])(?:[A-Za-z]\w*_\w*|_+[A-Za-z]\w*)")
 _CAMEL = re.compile(r"(?<![\w-])[a-z]+[0-9]*[A-Z]\w*")
 _WORD = re.compile(r"\w+")
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
+# The end of a whole sentence, after it what closes a quotation or brackets.
+_ENDS_WHOLE = re.compile(r"[.!?\u3002\uFF01\uFF1F][`\"')\]\u201D\u2019]*\Z")
+_BEGINS_WHOLE = re.compile(r"[`\"'(\u201C\u2018]*[^\W_]")
 
 # Looks like camelCase, but is a word of prose.
 _PROSE = frozenset({"macOS", "iOS", "iPhone", "eBPF"})
@@ -63,7 +66,14 @@ def complaint(root_cause: str, impact: str, shown: Shown, earlier: Sequence[str]
         return "The explanation repeats itself."
     if 2 * _n_said_before(_words(impact), _words(root_cause)) > len(_words(impact)):
         return "The impact repeats the root cause: say what happens then."
-    return _unknown_to_reader(text, shown)
+    unknown = _unknown_to_reader(text, shown)
+    if unknown is not None:
+        return unknown
+    if not _is_whole(root_cause, shown) or not _is_whole(impact, shown):
+        return "Root cause and impact must be whole sentences."
+    if not names(root_cause) & set(_IDENTIFIER.findall(shown.code)):
+        return "The root cause names nothing of the code: name the function, variable or call that it is about."
+    return None
 
 
 def lead(finding: str, shown: Shown) -> str:
@@ -93,6 +103,16 @@ def _unknown_to_reader(text: str, shown: Shown) -> str | None:
     if unknown:
         return f"These names do not occur in the code shown: {', '.join(f'`{name}`' for name in unknown)}."
     return None
+
+
+def _is_whole(text: str, shown: Shown) -> bool:
+    """Whether a text begins and ends as sentences do; one may begin with a name of the code, whatever its case."""
+    text = text.strip()
+    begins = _BEGINS_WHOLE.match(text)
+    if begins is None or _ENDS_WHOLE.search(text) is None:
+        return False
+    name = _IDENTIFIER.match(text)
+    return not text[0].islower() or (name is not None and name[0] in _IDENTIFIER.findall(shown.code))
 
 
 def names(text: str) -> set[str]:
