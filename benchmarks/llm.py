@@ -47,9 +47,9 @@ from trustmine import answers, calibrate, config, resources, samples, tools
 from trustmine.db.connect import connect
 from trustmine.lines import cut_lines
 from trustmine.llm.local import LocalEngine
-from trustmine.prompts import Prompts
 from trustmine.records import Advance, Completion, FunctionPair, Message, Request
 from trustmine.stages import line_ranges, s0_3_classify, s1_1_refine, s3_2_explain
+from trustmine.stages.base import Context
 
 N_CTX = 4_096
 RATIONALE_TOKENS = 48
@@ -95,7 +95,7 @@ def questions(db: Path, n_verdicts: int, n_explanations: int) -> dict[str, list[
         outcome = s1_1_refine.run(commit, ctx)
         pairs = [fact for fact in outcome.facts if isinstance(fact, FunctionPair)]
         if isinstance(outcome, Advance) and pairs:
-            asked = _about(pairs[0], commit.message, ctx.prompts)
+            asked = _about(pairs[0], commit.message, ctx)
             if asked is not None:
                 locate.append(asked[0])
                 explain.append(asked[1])
@@ -103,9 +103,9 @@ def questions(db: Path, n_verdicts: int, n_explanations: int) -> dict[str, list[
     return {"verdict": verdicts, "locate": locate, "explain": explain}
 
 
-def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Request, Request] | None:
+def _about(function: FunctionPair, message: str, ctx: Context) -> tuple[Request, Request] | None:
     """The questions of s3_1 and s3_2 about a function; None if the fix touches no whole statement."""
-    limits = config.Settings()
+    limits = ctx.settings
     allowed = line_ranges.allowed(function, limits.max_segment_lines)
     touched = [lines for lines in allowed if line_ranges.n_fix_lines(function, lines)]
     if not touched:
@@ -117,7 +117,7 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
         "context": samples.context((), (), with_post=False),
         "mark": answers.LINES,
     }
-    locate = prompts.get("s3_1_locate").request(
+    locate = ctx.prompts.get("s3_1_locate").request(
         grammar=line_ranges.reasoned_grammar(allowed, limits.max_segments),
         message=message,
         max_segments=str(limits.max_segments),
@@ -126,7 +126,7 @@ def _about(function: FunctionPair, message: str, prompts: Prompts) -> tuple[Requ
         **evidence,
     )
     max_chars = EXPLANATION_TOKENS * s3_2_explain.CHARS_PER_TOKEN // 2
-    explain = prompts.get("s3_2_explain").request(
+    explain = ctx.prompts.get("s3_2_explain").request(
         grammar=answers.explanation_grammar(max_chars, config.CWES, s3_2_explain.MIN_CHARS),
         max_tokens=EXPLANATION_TOKENS,
         repeat_penalty=1.1,

@@ -69,9 +69,10 @@ def complaint(root_cause: str, impact: str, shown: Shown, earlier: Sequence[str]
     unknown = _unknown_to_reader(text, shown)
     if unknown is not None:
         return unknown
-    if not _is_whole(root_cause, shown) or not _is_whole(impact, shown):
+    known = set(_IDENTIFIER.findall(shown.code))
+    if not _is_whole(root_cause, known) or not _is_whole(impact, known):
         return "Root cause and impact must be whole sentences."
-    if not names(root_cause) & set(_IDENTIFIER.findall(shown.code)):
+    if not names(root_cause) & known:
         return "The root cause names nothing of the code: name the function, variable or call that it is about."
     return None
 
@@ -105,14 +106,13 @@ def _unknown_to_reader(text: str, shown: Shown) -> str | None:
     return None
 
 
-def _is_whole(text: str, shown: Shown) -> bool:
-    """Whether a text begins and ends as sentences do; one may begin with a name of the code, whatever its case."""
+def _is_whole(text: str, known: set[str]) -> bool:
+    """Whether a text begins and ends as sentences do; one may begin with a known name, whatever its case."""
     text = text.strip()
-    begins = _BEGINS_WHOLE.match(text)
-    if begins is None or _ENDS_WHOLE.search(text) is None:
+    if not _BEGINS_WHOLE.match(text) or not _ENDS_WHOLE.search(text):
         return False
     name = _IDENTIFIER.match(text)
-    return not text[0].islower() or (name is not None and name[0] in _IDENTIFIER.findall(shown.code))
+    return not text[0].islower() or (name is not None and name[0] in known)
 
 
 def names(text: str) -> set[str]:

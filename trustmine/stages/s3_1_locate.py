@@ -7,9 +7,9 @@ the fixed code needs would point at the fix. It says in a sentence what is
 wrong, then names line ranges of whole statements, so every segment is exact
 text. Asked for numbers at once small models answer by the first digit: it
 stands for the most lines; and where they are not sure they name a loop as long
-as the function, so a run has at most `max_segment_lines` lines. An answer that was cut off or has another form is
-`unparsable`, its text stays in llm_calls; `no_segment` means that the model
-said so.
+as the function, so a run has at most `max_segment_lines` lines. An answer that
+was cut off or has another form is `unparsable`, its text stays in llm_calls;
+`no_segment` means that the model said so.
 """
 
 from trustmine import answers, samples
