@@ -61,10 +61,29 @@ def test_without_a_system_role_the_system_message_goes_before_the_first_user_mes
     assert [piece.text for piece in template.render((USER,)) if piece.is_content] == ["\nhello\n"]
 
 
+def test_what_a_template_marks_for_training_is_rendered() -> None:
+    # As SmolLM3 and LFM2.5 mark it.
+    marked = (
+        "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\n' -}}"
+        "{%- if message.role == 'assistant' -%}"
+        "{%- generation -%}{%- set content = message.content -%}{{- content + '<|im_end|>\n' -}}{%- endgeneration -%}"
+        "{%- else -%}{{- message.content + '<|im_end|>\n' -}}{%- endif -%}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+    )
+    chat = (SYSTEM, USER, Message("assistant", "hi"), USER)
+    assert ChatTemplate(marked).render(chat) == ChatTemplate(CHATML).render(chat)
+
+
+def test_what_is_set_in_a_part_for_training_is_not_seen_outside() -> None:
+    source = "{% generation %}{% set x = 'in' %}{{ x }}{% endgeneration %} {{ x is defined }} " + CHATML
+    assert text(ChatTemplate(source).render((USER,))).startswith("in False ")
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [
         ("{% for %}", "TemplateSyntaxError"),
+        ("{% generation %}" + CHATML, "endgeneration"),
         ("{{ raise_exception('never') }}", "never"),
         ("hello", "is left out"),
         ("{{ messages[9].content }}", "Undefined"),

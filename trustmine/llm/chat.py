@@ -22,7 +22,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from trustmine.errors import ModelError
@@ -47,6 +49,18 @@ class Piece:
     is_content: bool
 
 
+class _Generation(Extension):
+    """The tag {% generation %} of transformers, by which training finds what a model has to learn: renders its body."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        lineno = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        # What is set inside is not seen outside: in transformers the body is a block of its own.
+        return nodes.Scope(body, lineno=lineno)
+
+
 class ChatTemplate:
     """A model's chat template, tried once with a short conversation."""
 
@@ -56,7 +70,7 @@ class ChatTemplate:
         self._where = where
         # Options as in transformers: utils/chat_template_utils.py.
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension, _Generation]
         )
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _TODAY.strftime
