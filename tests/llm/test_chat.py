@@ -61,6 +61,20 @@ def test_without_a_system_role_the_system_message_goes_before_the_first_user_mes
     assert [piece.text for piece in template.render((USER,)) if piece.is_content] == ["\nhello\n"]
 
 
+@pytest.mark.parametrize("begun", ["<think>\n", "<think>", "<think>\n\n", "<think>\n\n</think>\n\n"])
+def test_a_thought_that_the_template_opens_is_closed_empty(begun: str) -> None:
+    template = ChatTemplate(CHATML.replace("assistant\n", f"assistant\n{begun}"))
+    assert text(template.render((USER,))).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert {"<think>", "</think>"} <= set(template.markers), "so that contents cannot write either"
+
+
+def test_a_thought_within_a_template_or_in_a_content_is_left_as_it_is() -> None:
+    told = CHATML.replace("assistant\n", "assistant\nThink within <think> and </think>.\n")
+    assert text(ChatTemplate(told).render((USER,))).endswith("Think within <think> and </think>.\n")
+    bare = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+    assert text(ChatTemplate(bare).render((Message("user", "<think>"),))) == "<think>\n"
+
+
 def test_what_a_template_marks_for_training_is_rendered() -> None:
     # As SmolLM3 and LFM2.5 mark it.
     marked = (

@@ -35,6 +35,17 @@ MISTRAL = (
     "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}"
     "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
 )
+# https://huggingface.co/deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B, without its tools
+DEEPSEEK_R1 = (
+    "{%- set ns = namespace(system_prompt='') -%}{%- for message in messages -%}{%- if message['role'] == 'system' -%}"
+    "{%- set ns.system_prompt = message['content'] -%}{%- endif -%}{%- endfor -%}{{bos_token}}{{ns.system_prompt}}"
+    "{%- for message in messages -%}{%- if message['role'] == 'user' -%}{{'<｜User｜>' + message['content']}}"
+    "{%- endif -%}{%- if message['role'] == 'assistant' -%}{%- set content = message['content'] -%}"
+    "{%- if '</think>' in content -%}{%- set content = content.split('</think>')[-1] -%}{%- endif -%}"
+    "{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{'<｜Assistant｜><think>\\n'}}{%- endif -%}"
+)
+_DEEPSEEK_CONTROL = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
 THINKING = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
@@ -59,6 +70,12 @@ FAMILIES = {
     "chatml": Family(CHATML, "gpt2", "qwen2", ("<|endoftext|>", "<|im_end|>", "<|im_start|>"), n_control=5),
     "chatml, thinking": Family(
         THINKING, "gpt2", "qwen2", ("<|endoftext|>", "<|im_end|>", "<|im_start|>"), ("<think>", "</think>"), n_control=5
+    ),
+    "deepseek r1": Family(
+        DEEPSEEK_R1, "gpt2", "deepseek-r1-qwen", _DEEPSEEK_CONTROL, ("<think>", "</think>"), n_control=3
+    ),
+    "deepseek r1, thoughts are control tokens": Family(
+        DEEPSEEK_R1, "gpt2", "deepseek-r1-qwen", (*_DEEPSEEK_CONTROL, "<think>", "</think>"), n_control=5
     ),
     "gemma": Family(GEMMA, "llama", "", ("<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"), n_control=4),
     "gemma, turns user-defined": Family(
@@ -167,6 +184,14 @@ def test_control_tokens_in_a_commit_stay_text(name: str, load: Load) -> None:
 
 def in_system(text: str) -> Request:
     return Request("test", "test", "0", (Message("system", text), Message("user", "hello")), 12)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("deepseek r1")])
+def test_an_answer_begins_behind_the_thought_that_a_template_opens(name: str, load: Load) -> None:
+    family, model = FAMILIES[name], load(name)
+    ids = model.tokenise_chat(question("hello"))
+    assert structure(model, ids, family)[-3:] == ["<｜Assistant｜>", "<think>", "</think>"]
+    assert model.text(ids[-2:]) == "\n\n"
 
 
 @pytest.mark.parametrize("name", FAMILIES)

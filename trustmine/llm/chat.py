@@ -12,8 +12,11 @@ Some templates mark their sections with plain words, such as Mistral's first
 they get a space after their first character. Templates whose sections are
 marked by words without brackets (`USER:`) are not protected.
 
-Rendering follows transformers' apply_chat_template, except that
-strftime_now always tells the same day: answers must not depend on the clock.
+Rendering follows transformers' apply_chat_template, except that strftime_now
+always tells the same day: answers must not depend on the clock. And a thought
+that the template opens for the answer (DeepSeek-R1's distillations, QwQ and
+Qwen3-Thinking do, whatever enable_thinking says) is closed empty: an answer of
+labels or by a grammar would else be the beginning of the thought.
 """
 
 import datetime
@@ -30,11 +33,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trustmine.errors import ModelError
 from trustmine.records import Message
 
-VERSION = 2  # raise when the same messages would become other tokens
+# Raise when the same messages would become other tokens for most models: it has every model asked everything again.
+VERSION = 2
 
 # The day that Llama 3's template falls back to when it cannot ask for today.
 _TODAY = datetime.datetime(2024, 7, 26)
 _MARKER = re.compile(r"<<?/?[^<>\s]+>>?|\[/?[A-Z_]+\]")
+_OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
+# As Qwen3's template writes it without thinking. Models that always think answer well behind a thought that says
+# nothing: Ma et al. 2025, arXiv 2504.09858.
+_EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 _PROBES = (
     (Message("system", "S"), Message("user", "U")),
     (Message("system", "S"), Message("user", "U"), Message("assistant", "A"), Message("user", "V")),
@@ -117,6 +125,7 @@ class ChatTemplate:
             )
         except (TemplateError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
+        text = _OPEN_THOUGHT.sub(_EMPTY_THOUGHT, text)
         contents = {marker: turn.content for turn, marker in zip(messages, markers, strict=True)}
         missing = [marker for marker in markers if marker not in text]
         if missing:
