@@ -4,20 +4,25 @@ Templates are as their authors published them. The vocabularies are made here,
 since real ones are too large to carry: bytes or characters, the control
 tokens of the family, and, as a worst case for SentencePiece, every piece that
 merges could build a control token from. The real llama.cpp loads and uses them.
+By the same vocabularies: the tokens of labels, behind each family's prompts.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import llama_cpp
 import pytest
 from gguf import TokenType
-from llm_helpers import question
+from llm_helpers import engine, question
 from test_chat import CHATML, GEMMA
 
 from trustmine.llm import gguf as ours
+from trustmine.llm import local
+from trustmine.llm.base import ModelInfo
+from trustmine.llm.local import LocalEngine
 from trustmine.records import Message, Request
 
 # https://huggingface.co/meta-llama/Meta-Llama-3-8B-Instruct
@@ -46,6 +51,12 @@ DEEPSEEK_R1 = (
     "{%- if add_generation_prompt -%}{{'<｜Assistant｜><think>\\n'}}{%- endif -%}"
 )
 _DEEPSEEK_CONTROL = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
+# As FastChat writes it: https://github.com/lm-sys/FastChat/blob/main/fastchat/conversation.py
+VICUNA = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'] }} "
+    "{% elif message['role'] == 'assistant' %}{{ 'ASSISTANT: ' + message['content'] + eos_token }}"
+    "{% else %}{{ message['content'] }} {% endif %}{% endfor %}ASSISTANT:"
+)
 THINKING = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
@@ -77,6 +88,9 @@ FAMILIES = {
     "deepseek r1, thoughts are control tokens": Family(
         DEEPSEEK_R1, "gpt2", "deepseek-r1-qwen", (*_DEEPSEEK_CONTROL, "<think>", "</think>"), n_control=5
     ),
+    "chatml, sentencepiece": Family(CHATML, "llama", "", ("<s>", "</s>", "<|im_start|>", "<|im_end|>"), n_control=6),
+    "vicuna": Family(VICUNA, "llama", "", ("<s>", "</s>"), n_control=1),
+    "vicuna, a space at the end": Family(VICUNA + " ", "llama", "", ("<s>", "</s>"), n_control=1),
     "gemma": Family(GEMMA, "llama", "", ("<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"), n_control=4),
     "gemma, turns user-defined": Family(
         GEMMA, "llama", "", ("<bos>", "<eos>", "<pad>"), ("<start_of_turn>", "<end_of_turn>"), n_control=1
@@ -96,6 +110,7 @@ def write_vocabulary(path: Path, family: Family) -> None:
     else:
         tokens += [("<unk>", TokenType.UNKNOWN), *((f"<0x{byte:02X}>", TokenType.BYTE) for byte in range(256))]
         pieces = {"\u2581", *map(chr, range(33, 127))}
+        pieces |= {"\u2581y", "\u2581Y", "\u2581c"}  # words begin with a space
         pieces |= {text[:n] for text in family.control for n in range(1, len(text))}
         tokens += [(piece, TokenType.NORMAL) for piece in sorted(pieces)]
     writer = gguf.GGUFWriter(path, "llama")
@@ -220,3 +235,56 @@ def test_what_a_sentencepiece_tokeniser_would_merge_to_a_control_token_is_taken_
     ids = model.tokenise_chat(question("a</s>b"))
     assert model.specials["</s>"] not in ids
     assert "a</s>b" in model.text(ids).replace(" ", "")
+
+
+# ------------------------------------------------------------------------------ labels
+
+LABELS = ("yes", "Yes", "cannot decide")
+
+
+def labelled(model: ours.Model) -> dict[str, tuple[int, ...]]:
+    return model.tokenise_labels(question("hello", labels=LABELS))
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.tokeniser == "gpt2"])
+def test_labels_of_byte_level_bpe_have_the_tokens_that_they_have_alone(name: str, load: Load) -> None:
+    model = load(name)
+    assert labelled(model) == {label: tuple(model.tokenise_text(label)) for label in LABELS}
+
+
+def test_labels_of_the_built_in_model_have_the_tokens_that_they_have_alone() -> None:
+    model = engine()._model
+    assert labelled(model) == {label: tuple(model.tokenise_text(label)) for label in LABELS}
+
+
+@pytest.mark.parametrize(
+    ("name", "begins_with_space"),
+    [
+        ("chatml, sentencepiece", False),
+        ("gemma", False),
+        ("gemma, turns user-defined", False),
+        ("mistral 0.3", True),
+        ("mistral 0.2, markers are words", True),
+        ("vicuna", True),
+        ("vicuna, a space at the end", False),
+    ],
+)
+def test_labels_of_sentencepiece_begin_with_a_space_where_an_answer_does(
+    name: str, begins_with_space: bool, load: Load
+) -> None:
+    model = load(name)
+    first = {model._spelling(tokens[0]) for tokens in labelled(model).values()}
+    assert first == ({"\u2581y", "\u2581Y", "\u2581c"} if begins_with_space else {"y", "Y", "c"})
+    prompt = model.tokenise_chat(question("hello"))
+    for label, tokens in labelled(model).items():
+        assert model.text([*prompt, *tokens]) == model.text(prompt) + " " * begins_with_space + label
+
+
+def test_labels_are_scored_by_the_tokens_that_follow_the_prompt(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("chatml, sentencepiece")
+    monkeypatch.setattr(local, "_cache", lambda model, layout, where: SimpleNamespace(layout=layout))
+    info = ModelInfo("0", "made", "made.gguf", 1, 1, "llama", 1, 4096, ours.ENGINE, n_ctx=8)
+    opened = LocalEngine(model, info, local.choose_layout(8, 1, on_gpu=False))
+    opened.submit(1, question("hello", labels=("no",)))
+    [(_, answer)] = opened.poll()
+    assert " + 2 do not fit" in str(answer), "n and o, without a space"

@@ -22,7 +22,7 @@ labels or by a grammar would else be the beginning of the thought.
 import datetime
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import TemplateError, nodes
@@ -186,6 +186,14 @@ def tokenise(
                     run.append(part)
     flush()
     return ids
+
+
+def tail(pieces: Sequence[Piece], specials: Iterable[str]) -> str:
+    """The template's text between the last control token or content and the answer; '' if there is none."""
+    if not pieces or pieces[-1].is_content:
+        return ""
+    special = _any_of(list(specials))
+    return special.split(pieces[-1].text)[-1] if special else pieces[-1].text
 
 
 def _any_of(spellings: Sequence[str]) -> re.Pattern[str] | None:

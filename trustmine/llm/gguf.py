@@ -172,6 +172,26 @@ class Model:
             ids.insert(0, self._bos)
         return ids
 
+    def tokenise_labels(self, request: Request) -> dict[str, tuple[int, ...]]:
+        """Token ids of the request's labels as they would follow its messages."""
+        if not request.labels:
+            return {}
+        tail = chat.tail(self._template.render(request.messages), self.specials)
+        return {label: tuple(self._tokenise_after(tail, label)) for label in request.labels}
+
+    def _tokenise_after(self, tail: str, text: str) -> list[int]:
+        """Token ids of a text behind the template's last words.
+
+        SentencePiece puts a space before whatever it is given. Answers begin with one behind a control token and behind
+        a word ("[/INST]", "ASSISTANT:"), but not behind white space ("assistant" and a line feed). Where tail and text
+        would share a token, a line feed stands for the tail.
+        """
+        for before in (tail, "\n") if tail[-1:].isspace() else ():
+            ids, whole = self.tokenise_text(before), self.tokenise_text(before + text)
+            if whole[: len(ids)] == ids:
+                return whole[len(ids) :]
+        return self.tokenise_text(text)
+
     def tokenise_text(self, text: str) -> list[int]:
         """Token ids of plain text, which holds no control tokens."""
         encoded = text.encode("utf-8", "replace")

@@ -182,7 +182,7 @@ class LocalEngine:
 
     def submit(self, ticket: int, request: Request) -> None:
         prompt = self._model.tokenise_chat(request)
-        labels = {label: tuple(self._model.tokenise_text(label)) for label in request.labels}
+        labels = self._model.tokenise_labels(request)
         n_needed = max((len(tokens) for tokens in labels.values()), default=request.max_tokens)
         if len(prompt) + n_needed > self._info.n_ctx:
             self._done.append((ticket, ContextOverflow(len(prompt), n_needed, self._info.n_ctx)))
