@@ -207,10 +207,26 @@ def test_the_figures_are_those_of_the_rows(copy: sqlite3.Connection, filled: Pat
     for kind, is_fix in (("fixes", True), ("others", False)):
         assert sum(data["labels_now"][kind].values()) == found.is_fix.count(is_fix)
     for at in data["thresholds"]:
-        kept = [row for row in found.rows if row.p_now >= at["p_fix_now"]]
+        kept = [row for row in found.rows if row.label != "undecided" and row.p_now >= at["p_fix_now"]]
         assert sum(row.is_fix for row in kept) / sum(found.is_fix) == pytest.approx(at["recall"])
         assert sum(row.is_fix for row in kept) / len(kept) == pytest.approx(at["precision"])
-    assert data["thresholds"][-1]["recall"] == 1
+
+
+def test_what_a_threshold_keeps_is_what_s0_3_says_yes_to(copy: sqlite3.Connection, filled: Path) -> None:
+    sample = evaluate.choose(copy, filled / "known.csv")
+    engine = opened(copy, Judge())
+    settings = replace(SETTINGS, undecided_share=0.5)
+    found = evaluate.evaluate(copy, settings, engine, sample, show=console.progress)
+    n_fixes, n_others = sum(found.is_fix), len(found.rows) - sum(found.is_fix)
+    decided = [row for row in found.rows if row.is_fix and row.label != "undecided"]
+    assert 0 < len(decided) < n_fixes, "fixes of both kinds"
+    data = evaluation_report.as_data(found)
+    assert data["thresholds"][-1]["recall"] == pytest.approx(len(decided) / n_fixes), "no threshold keeps more"
+    for at in data["thresholds"]:
+        chosen = replace(settings, min_p_fix=at["p_fix_now"])
+        rows = evaluate.evaluate(copy, chosen, engine, sample, show=console.progress).rows
+        assert sum(row.label == "yes" for row in rows if row.is_fix) / n_fixes == pytest.approx(at["recall"])
+        assert sum(row.label == "yes" for row in rows if not row.is_fix) / n_others == pytest.approx(at["fallout"])
 
 
 def test_figures_are_json_also_where_all_rows_are_undecided(copy: sqlite3.Connection, filled: Path) -> None:
@@ -218,7 +234,10 @@ def test_figures_are_json_also_where_all_rows_are_undecided(copy: sqlite3.Connec
     settings = replace(SETTINGS, undecided_share=1.0)
     found = evaluate.evaluate(copy, settings, opened(copy, Judge()), sample, show=console.progress)
     assert {row.label for row in found.rows} == {"undecided"}
-    json.dumps(evaluation_report.as_data(found), allow_nan=False)
+    data = evaluation_report.as_data(found)
+    json.dumps(data, allow_nan=False)
+    assert data["thresholds"] == [], "none keeps a fix"
+    assert evaluation_report.tables(found)[-1].rows == []
 
 
 @given(st.floats(1e-12, 1))

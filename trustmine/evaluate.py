@@ -54,6 +54,11 @@ class Row:
     label: str  # what s0_3 makes of it: yes, no, undecided
 
     @property
+    def is_decided(self) -> bool:
+        """May a threshold keep it? s0_3 rejects rows as undecided before it looks at min_p_fix."""
+        return self.label != "undecided"
+
+    @property
     def is_fitted(self) -> bool:
         """Is it in the half on which fits are made?"""
         return int(self.sha[-1], 16) % 2 == 0

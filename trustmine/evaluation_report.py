@@ -44,7 +44,6 @@ def as_data(found: Evaluated) -> dict[str, Any]:
     scores, is_fix = found.scores, found.is_fix
     interval = evaluation.auc_interval(scores, is_fix)
     share = evaluation.share(is_fix)
-    curve = evaluation.thresholds(scores, is_fix, RECALLS)
     return {
         "model": found.model,
         "n_fixes": sum(is_fix),
@@ -75,10 +74,10 @@ def as_data(found: Evaluated) -> dict[str, Any]:
                 "precision": _precision(at, share),
                 "precision_in_history": _precision(at, found.prior),
                 "score": at.score,
-                "p_fix_now": min(row.p_now for row in found.rows if row.score >= at.score),
+                "p_fix_now": min(row.p_now for row in found.rows if row.is_decided and row.score >= at.score),
                 "p_fix_after_fit": _after_fit(found, at.score),
             }
-            for at in curve
+            for at in _thresholds(found)
         ],
         "calibration_now": None if found.now is None else _calibration(found.now),
         "fit": _calibration(found.fit),
@@ -106,6 +105,19 @@ def notes(found: Evaluated) -> list[str]:
     elif interval is None or interval[0] <= 0.5:
         said.append("That this model ranks better than chance is not shown: the interval of the ROC AUC holds 0.5.")
     return said
+
+
+def _thresholds(found: Evaluated) -> list[evaluation.Threshold]:
+    """What thresholds keep of all rows: of the undecided nothing.
+
+    A recall that cannot be reached therefore is replaced by the highest that can; none can if all fixes are undecided.
+    """
+    fixes = [row for row in found.rows if row.is_fix]
+    reachable = sum(row.is_decided for row in fixes) / len(fixes)
+    if not reachable:
+        return []
+    scores = [row.score if row.is_decided else -math.inf for row in found.rows]
+    return evaluation.thresholds(scores, found.is_fix, [min(recall, reachable) for recall in RECALLS])
 
 
 def _labels(found: Evaluated, is_fix: bool) -> Counter[str]:
@@ -175,7 +187,7 @@ def tables(found: Evaluated) -> list[Table]:
             [(kind, *(of[label] for label in LABELS)) for kind, of in data["labels_now"].items()],
         ),
         Table(
-            "min_p_fix to choose",
+            "min_p_fix to choose (rows that are undecided now are not kept by any)",
             ("fixes kept", "others kept", "precision", "in the history", "min_p_fix now", "after --fit"),
             list(
                 dict.fromkeys(
