@@ -301,7 +301,23 @@ def test_a_fit_that_would_turn_the_ranking_round_is_not_stored(copy: sqlite3.Con
     assert "ranks worse than chance" in " ".join(evaluation_report.notes(found))
     few = replace(found, rows=(found.rows[0], found.rows[-1]))
     assert "better than chance is not shown" in " ".join(evaluation_report.notes(few))
+    assert evaluation_report.as_data(few)["roc_auc_interval"] is None
     assert {row["p_fix_after_fit"] for row in evaluation_report.as_data(found)["thresholds"]} == {None}
+
+
+def test_two_fixes_above_all_others_do_not_show_a_better_ranking_than_chance(
+    copy: sqlite3.Connection, filled: Path
+) -> None:
+    found = run(copy, filled, Judge())
+    fixes = [replace(row, score=99.0) for row in found.rows if row.is_fix]
+    others = [row for row in found.rows if not row.is_fix]
+    two = replace(found, rows=(*fixes[:2], *others))
+    assert "better than chance is not shown" in " ".join(evaluation_report.notes(two))
+    assert evaluation_report.as_data(two)["roc_auc"] == 1
+    [interval] = [row[3] for row in evaluation_report.tables(two)[0].rows if row[0] == "ROC AUC"]
+    assert interval == "0.158 to 1.000 (95 %, Clopper-Pearson 1934)"
+    many = replace(found, rows=(*fixes[:6], *others))
+    assert "chance" not in " ".join(evaluation_report.notes(many))
 
 
 def test_rows_that_do_not_fit_in_the_context_are_left_out_and_counted(copy: sqlite3.Connection, filled: Path) -> None:

@@ -43,8 +43,45 @@ def test_the_interval_of_the_auc_is_delongs(rows: Rows) -> None:
         return
     wins = np.array([[1.0 if a > b else 0.5 if a == b else 0.0 for b in others] for a in fixes])
     deviation = math.sqrt(wins.mean(axis=1).var(ddof=1) / len(fixes) + wins.mean(axis=0).var(ddof=1) / len(others))
+    if wins.min() == wins.max():
+        return
     low, high = wins.mean() - 1.959964 * deviation, wins.mean() + 1.959964 * deviation
-    assert found == pytest.approx((max(low, 0), min(high, 1)), abs=1e-6)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((max(low, 0), min(high, 1)), abs=1e-6)
+    assert found.method.startswith("DeLong")
+
+
+@pytest.mark.parametrize(
+    ("fixes", "others", "low", "high"),
+    [
+        (2, 300, 0.1581, 1),  # 0.025 ** (1 / 2)
+        (5, 300, 0.4782, 1),
+        (300, 6, 0.5407, 1),
+        (100, 100, 0.9638, 1),
+    ],
+)
+def test_a_perfect_ranking_of_few_rows_is_not_certain(fixes: int, others: int, low: float, high: float) -> None:
+    is_fix = [True] * fixes + [False] * others
+    scores = list(range(fixes + others, 0, -1))
+    found = evaluation.auc_interval(scores, is_fix)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+    assert found.method.startswith("Clopper-Pearson")
+    turned = evaluation.auc_interval([-score for score in scores], is_fix)
+    assert turned is not None
+    assert (turned.low, turned.high) == pytest.approx((1 - high, 1 - low), abs=1e-4)
+    tied = evaluation.auc_interval([0] * len(scores), is_fix)
+    assert tied is not None
+    assert (tied.low, tied.high) == pytest.approx((low / 2, 1 - low / 2), abs=1e-4)
+
+
+def test_the_bound_of_a_perfect_ranking_fails_no_more_often_than_it_says() -> None:
+    """Where it is tight: fixes of two kinds, a share above all others, the rest below them; the share is the AUC."""
+    for n_fixes in (2, 5, 20):
+        is_fix = [True] * n_fixes + [False] * 300
+        found = evaluation.auc_interval([1] * n_fixes + [0] * 300, is_fix)
+        assert found is not None
+        assert found.low**n_fixes == pytest.approx(0.025), "how often a true AUC of this bound ranks perfectly"
 
 
 def test_the_interval_covers_the_true_auc_as_often_as_it_says() -> None:
@@ -53,8 +90,8 @@ def test_the_interval_covers_the_true_auc_as_often_as_it_says() -> None:
     is_fix = [True] * 40 + [False] * 120
     covered = 0
     for _ in range(400):
-        low, high = evaluation.auc_interval([*draw.normal(1, 1, 40), *draw.normal(0, 1, 120)], is_fix) or (0, 0)
-        covered += low <= true <= high
+        found = evaluation.auc_interval([*draw.normal(1, 1, 40), *draw.normal(0, 1, 120)], is_fix)
+        covered += found is not None and found.low <= true <= found.high
     assert 0.92 <= covered / 400 <= 0.98
 
 

@@ -35,11 +35,29 @@ def roc_auc(scores: ArrayLike, is_fix: ArrayLike) -> float:
     return float((_midranks(np.concatenate([fixes, others]))[: len(fixes)].mean() - (len(fixes) + 1) / 2) / len(others))
 
 
-def auc_interval(scores: ArrayLike, is_fix: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
-    """Confidence interval of the ROC AUC, cut to 0..1; None with fewer than two of a kind.
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Confidence interval within 0..1."""
+
+    low: float
+    high: float
+    method: str  # who published it, and when
+
+
+def auc_interval(scores: ArrayLike, is_fix: ArrayLike, level: float = 0.95) -> Interval | None:
+    """Confidence interval of the ROC AUC; None with fewer than two of a kind.
 
     DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44, 837-845), by ranks
     as in Sun and Xu 2014 (IEEE Signal Processing Letters 21, 1389-1393).
+
+    Where all pairs of a fix and another commit come out alike (a perfect
+    ranking, one wholly turned round, ties alone) that has no width, however
+    few rows there are. Then the smaller kind's k rows, each with a row of its
+    own of the other kind, are k independent trials that all had this outcome,
+    and by Clopper and Pearson 1934 (Biometrika 26, 404-413) its probability is
+    at least ((1 - level) / 2) ** (1 / k). Whatever is left may have come out
+    either way. No better bound holds for all distributions: where the others
+    are many, fixes that lie above them all or below them all come out so.
     """
     fixes, others = _kinds(scores, is_fix)
     m, n = len(fixes), len(others)
@@ -50,7 +68,10 @@ def auc_interval(scores: ArrayLike, is_fix: ArrayLike, level: float = 0.95) -> t
     of_others = 1 - (ranks[m:] - _midranks(others)) / m  # share of fixes above each other
     deviation = math.sqrt(of_fixes.var(ddof=1) / m + of_others.var(ddof=1) / n)
     middle, reach = roc_auc(scores, is_fix), NormalDist().inv_cdf((1 + level) / 2) * deviation
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+    if deviation == 0:
+        least = ((1 - level) / 2) ** (1 / min(m, n))
+        return Interval(middle * least, 1 - (1 - middle) * least, "Clopper-Pearson 1934")
+    return Interval(max(middle - reach, 0.0), min(middle + reach, 1.0), "DeLong 1988")
 
 
 @dataclass(frozen=True, slots=True)

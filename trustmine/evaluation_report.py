@@ -16,7 +16,6 @@ from trustmine.evaluate import Evaluated, Row
 FIRST = (10, 20, 50, 100)  # precision among so many rows
 RECALLS = (0.5, 0.8, 0.9, 0.95, 1.0)
 LABELS = ("yes", "no", "undecided")
-INTERVAL = "95 %, DeLong 1988"
 CALIBRATION_ERROR = "10 bins of equal width, Naeini et al. 2015"
 
 _NAMES = {
@@ -55,8 +54,8 @@ def as_data(found: Evaluated) -> dict[str, Any]:
         "share_of_fixes": share,
         "share_in_history": found.prior,
         "roc_auc": evaluation.roc_auc(scores, is_fix),
-        "roc_auc_interval": interval,
-        "roc_auc_interval_is": INTERVAL,
+        "roc_auc_interval": interval and (interval.low, interval.high),
+        "roc_auc_interval_is": interval and f"95 %, {interval.method}",
         "average_precision": evaluation.average_precision(scores, is_fix),
         "average_precision_in_history": evaluation.average_precision(scores, is_fix, found.prior),
         "precision_at": {k: evaluation.precision_at(scores, is_fix, k) for k in FIRST if k <= len(is_fix)},
@@ -100,9 +99,9 @@ def notes(found: Evaluated) -> list[str]:
     if found.n_overflow:
         said.append(f"{found.n_overflow:,} rows do not fit in the model's context and are left out.")
     interval = evaluation.auc_interval(found.scores, found.is_fix)
-    if interval is not None and interval[1] < 0.5:
+    if interval is not None and interval.high < 0.5:
         said.append("This model ranks worse than chance: the interval of the ROC AUC lies below 0.5.")
-    elif interval is None or interval[0] <= 0.5:
+    elif interval is None or interval.low <= 0.5:
         said.append("That this model ranks better than chance is not shown: the interval of the ROC AUC holds 0.5.")
     return said
 
@@ -155,7 +154,7 @@ def tables(found: Evaluated) -> list[Table]:
             "ROC AUC",
             _number(data["roc_auc"]),
             "0.500",
-            "" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f} ({INTERVAL})",
+            "" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f} ({data['roc_auc_interval_is']})",
         ),
         ("average precision", _number(data["average_precision"]), _number(share), ""),
         ("average precision in the history", _number(data["average_precision_in_history"]), _number(prior), ""),
