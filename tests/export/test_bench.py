@@ -56,6 +56,25 @@ def test_a_gap_filled_with_the_fix_is_the_fixed_function(conn: sqlite3.Connectio
     assert sorted(row["masked_by"] for row in rows.values()) == ["fix", "fix", "model"]
 
 
+def test_a_gap_of_the_model_that_shows_part_of_the_fix_is_not_taken(conn: sqlite3.Connection, tmp_path: Path) -> None:
+    before = "int f(int n)\n{\n  first(n);\n  bad(n);\n  if(n)\n    last(n);\n  return n;\n}\n"
+    after = before.replace("first(n);", "first(n, 8);").replace("bad(n);", "good(n);")
+    tables = (
+        ("functions", {"pre_text": before, "post_text": after}),
+        ("masks", {"removed": "  bad(n);\n"}),
+        ("merged_masks", {"masked_post": after.replace("good(n);", "<MASK_1>"), "fixed": "  good(n);\n"}),
+    )
+    for table, values in tables:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        conn.execute(f"UPDATE {table} SET {columns} WHERE commit_id = 1", tuple(values.values()))
+    export(conn, tmp_path / "out", "bench")
+    (sha,) = conn.execute("SELECT sha FROM commits WHERE id = 1").fetchone()
+    row = _rows(tmp_path / "out")[f"r/{sha}"]
+    assert (row["masked_by"], row["vulnerable"]) == ("fix", "  first(n);\n  bad(n);\n")
+    assert masking.unmask(row["masked_function"], [row["vulnerable"]]) == before
+    assert masking.unmask(row["masked_function"], [row["fixed"]]) == after
+
+
 def test_context_is_sorted_by_kind_and_says_where_it_is_cut(conn: sqlite3.Connection, tmp_path: Path) -> None:
     export(conn, tmp_path / "out", "bench")
     (context,) = (row["context"] for row in _rows(tmp_path / "out").values() if row["masked_by"] == "model")

@@ -1,11 +1,12 @@
 """bench: JSON Lines, TRUST-Bench: a fix from the cutoff on that has a CVE, as a gap to fill.
 
-What is masked is what the model named as risky, where one was asked and named
-one block alone; else what the fix changes: the shortest run of whole statements
-of one block, in both versions, outside of which they are the same. The gap is
-in the fixed function, so what belongs there is the fixed code. Context is what
-s2_2 kept and the vulnerable code uses; what only the fix uses would give it
-away.
+What is masked is what the model named as risky, where one was asked, named one
+block alone, and the fix changes nothing outside of it; else what the fix
+changes: the shortest run of whole statements of one block, in both versions,
+outside of which they are the same. The gap is in the fixed function, so what
+belongs there is the fixed code, and with the old code in it the function is the
+vulnerable one. Context is what s2_2 kept and the vulnerable code uses; what only
+the fix uses would give it away.
 """
 
 import sqlite3
@@ -68,7 +69,7 @@ class Gap:
     """A pair with what the database knows of its gap and its context."""
 
     pair: Pair
-    by_model: tuple[str, str, str] | None  # masked function, vulnerable, fixed
+    by_model: tuple[str, str, str] | None  # masked function, vulnerable, fixed; None: what the fix changes is masked
     context: dict[str, list[dict[str, object]]]
 
     @property
@@ -91,13 +92,25 @@ class Gap:
 def gaps(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterator[Gap]:
     """One per fix of the plan, in the order of the export."""
     for pair in pairs(conn, plan, recipes):
-        found = cursor(conn).execute(
-            """SELECT masked_post, removed, fixed
-               FROM merged_masks JOIN masks USING (commit_id) JOIN masked_functions USING (commit_id)
-               WHERE commit_id = ? AND request_hash IS NOT NULL""",
-            (pair.commit_id,),
-        )
-        yield Gap(pair, found.fetchone(), _context(conn, pair.commit_id))
+        yield Gap(pair, _by_model(conn, pair), _context(conn, pair.commit_id))
+
+
+def _by_model(conn: sqlite3.Connection, pair: Pair) -> tuple[str, str, str] | None:
+    """The gap that the model named; None if it named none, or not all of the fix is in it.
+
+    What the fix changes elsewhere would stand around the gap and tell what belongs there, and the old
+    code in such a gap would be a function that never was.
+    """
+    found = cursor(conn).execute(
+        """SELECT masked_post, removed, fixed
+           FROM merged_masks JOIN masks USING (commit_id) JOIN masked_functions USING (commit_id)
+           WHERE commit_id = ? AND request_hash IS NOT NULL""",
+        (pair.commit_id,),
+    )
+    for masked, vulnerable, fixed in found:
+        if masking.unmask(masked, [vulnerable]) == pair.before:
+            return masked, vulnerable, fixed
+    return None
 
 
 def place(gap: Gap) -> str:
