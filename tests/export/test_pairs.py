@@ -179,11 +179,11 @@ def test_detection_labels_the_function_before_1_and_after_0(fixes: sqlite3.Conne
     assert {row["cwe_source"] for row in rows} == {"label", ""}
 
 
-def _benign(conn: sqlite3.Connection, commit_id: int, line: int, code: str) -> None:
+def _benign(conn: sqlite3.Connection, commit_id: int, line: int, code: str, licence: str = "ISC") -> None:
     conn.execute(
         """INSERT INTO benign_functions VALUES
-           (1, 'lib/b.c', ?, 9, 'calm', ?, ?, ?, 0, 900, 70, 0, 9, 'utf-8', ?, 'train', 1, 'ISC')""",
-        (line, "0" * 40, "1" * 40, commit_id, code),
+           (1, 'lib/b.c', ?, 9, 'calm', ?, ?, ?, 0, 900, 70, 0, 9, 'utf-8', ?, 'train', 1, ?)""",
+        (line, "0" * 40, "1" * 40, commit_id, code, licence),
     )
 
 
@@ -200,6 +200,15 @@ def test_detection_has_long_lived_functions_as_negatives(fixes: sqlite3.Connecti
     assert sum(counts.get("benign", 0) for counts in made.counts.values()) == 1
     assert "in which no vulnerability is known" in (tmp_path / "out" / "README.md").read_text()
     assert "lifespan" not in {row.get("label_source") for rows in _sven(fixes, tmp_path).values() for row in rows}
+
+
+def test_every_licence_of_a_commit_s_functions_is_in_the_card(fixes: sqlite3.Connection, tmp_path: Path) -> None:
+    for line, licence in ((1, "ISC"), (20, "MIT"), (40, "MIT")):
+        _benign(fixes, 11, line, f"int calm_{line}(void)\n{{\n  return {line};\n}}\n", licence)
+    made = export(fixes, tmp_path / "out", "detection")
+    assert made.licences == {"acme/tool": {"ISC": 1, "MIT": 1, "curl": 10}}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| acme/tool | ISC | 1 |\n| acme/tool | MIT | 1 |\n| acme/tool | curl | 10 |" in card
 
 
 def _sven(conn: sqlite3.Connection, tmp_path: Path) -> dict[str, list[dict[str, Any]]]:

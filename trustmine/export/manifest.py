@@ -49,7 +49,7 @@ class Written:
     dropped: dict[str, int]  # commits left out, by reason
     leakage: dict[str, Any]  # what its sides have in common: threshold, functions by side, counts by kind
     stats: dict[str, Counts]  # target, cwe, year, project, length (characters, up to) -> name -> split -> rows
-    licences: Counts  # repository -> SPDX expression -> commits
+    licences: Counts  # repository -> SPDX expression -> commits that rows under it are of
     files: dict[str, File]  # by name
     made_by: dict[str, dict[str, str]]  # column made_by of a row -> stage -> hash of its recipe
 

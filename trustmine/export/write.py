@@ -215,7 +215,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()  # what, name, split
-        self._licences: dict[tuple[str, str], str] = {}  # repository and commit
+        self._licences: dict[tuple[str, str], set[str]] = {}  # of the files of a commit, by repository and SHA
 
     def add(self, record: Any, row: Mapping[str, object]) -> None:
         """One row of a record."""
@@ -231,7 +231,7 @@ class _Tally:
             names["target"] = "vulnerable" if row["target"] else "not vulnerable"
         for what, name in names.items():
             self._counts[what, name, record.split] += 1
-        self._licences[record.source.repo, record.source.commit] = record.source.licence
+        self._licences.setdefault((record.source.repo, record.source.commit), set()).add(record.source.licence)
 
     def by_split(self) -> manifest.Counts:
         found = self._counted("kind")
@@ -247,8 +247,8 @@ class _Tally:
 
     def licences(self) -> manifest.Counts:
         counted: dict[str, Counter[str]] = {}
-        for (repo, _), licence in sorted(self._licences.items()):
-            counted.setdefault(repo, Counter())[licence] += 1
+        for repo, commit in sorted(self._licences):
+            counted.setdefault(repo, Counter()).update(self._licences[repo, commit])
         return {repo: dict(sorted(by_licence.items())) for repo, by_licence in counted.items()}
 
     def _counted(self, what: str) -> manifest.Counts:
