@@ -165,6 +165,24 @@ def test_an_undecided_commit_is_exported_though_it_has_no_function(tmp_path: Pat
     assert row["messages"][0]["content"] == "i"
 
 
+@pytest.mark.parametrize("format", INSTRUCTIONS)
+def test_a_benign_function_has_no_weakness_though_its_commit_names_one(tmp_path: Path, format: str) -> None:
+    conn = make_db(tmp_path / "t.db", [Row("r", "x", "s3_2")])
+    conn.execute(
+        "INSERT INTO instructions VALUES (1, 'benign', 1, 'train', 'i', '', 'No vulnerability detected', '{}')"
+    )
+    conn.execute(
+        """INSERT INTO benign_functions VALUES
+           (1, 'b.c', 1, 9, 'calm', ?, ?, 1, 0, 9, 0, 0, 9, 'utf-8', 'int calm;', 'train', 1, 'ISC')""",
+        ("0" * 40, "1" * 40),
+    )
+    made = export(conn, tmp_path / "out", format)
+    (row,) = _read(tmp_path / "out", format, "train")
+    assert not any(row[name] for name in ("cve", "cwe", "cwe_source", "cwe_by_model", "requests"))
+    assert (row["function"], row["label_source"]) == ("calm", "lifespan")
+    assert made.stats["cwe"] == {"benign": {"train": 1}}
+
+
 def test_tasks_and_split_choose_what_is_written(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     made = export(

@@ -146,7 +146,7 @@ def examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan, recipes
 
 
 def _of_function(conn: sqlite3.Connection, source: Provenance, commit_id: int, example_no: int) -> Provenance:
-    """Where a benign function comes from: its commit is no fix, and no answer of a model is behind it."""
+    """Where the benign function of an example comes from."""
     path, name, licence = (
         cursor(conn)
         .execute(
@@ -159,7 +159,12 @@ def _of_function(conn: sqlite3.Connection, source: Provenance, commit_id: int, e
 
 
 def _benign(source: Provenance, path: str, name: str, licence: str) -> Provenance:
-    return replace(source, path=path, function=name, licence=licence, label_source="lifespan", requests="")
+    """Where a benign function comes from.
+
+    No answer of a model is behind it, and what its commit may have fixed is not what it is about.
+    """
+    about = dict.fromkeys(("cve", "cwe", "cwe_source", "cwe_by_model", "requests"), "")
+    return replace(source, path=path, function=name, licence=licence, label_source="lifespan", **about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +215,7 @@ def functions(conn: sqlite3.Connection, plan: Plan, recipes: Recipes) -> Iterato
             commit_id=commit_id,
             number=number,
             split=plan.split[commit_id],
-            source=_benign(replace(source, cve="", cwe="", cwe_source="", cwe_by_model=""), path, name, licence),
+            source=_benign(source, path, name, licence),
             project_url=f"https://{address}" if address else "",
             message=message,
             oid=oid,
