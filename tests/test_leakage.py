@@ -32,6 +32,7 @@ def _found(folder: Path, threshold: float = 0.8) -> list[tuple[str, tuple[str, s
 
 
 BASE = {"func": _function("other"), "commit_id": SHAS[0], "cve": "CVE-2020-0001"}
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
 TRAIN = {"func": _function("first"), "commit_id": SHAS[1], "cve": ["CVE-2020-0002", "CVE-2020-0003"]}
 
 
@@ -118,6 +119,48 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(TrustmineError) as raised:
         leakage.compare(folder, None, 0.8)
     assert "test.jsonl:3" in raised.value.where
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what", "hint"),
+    [
+        ("test.parquet", b"PAR2 is something else", "no Parquet file", "Get it again"),
+        ("test.parquet", b"", "no Parquet file", "Get it again"),
+        ("test.parquet", POINTER, "pointer of Git LFS", "git lfs pull"),
+        ("test.jsonl", POINTER, "pointer of Git LFS", "git lfs pull"),
+    ],
+)
+def test_a_file_that_is_not_the_data_is_named(tmp_path: Path, name: str, data: bytes, what: str, hint: str) -> None:
+    folder = _write(tmp_path / "d", train=[BASE])
+    (folder / name).write_bytes(data)
+    with pytest.raises(TrustmineError, match=what) as raised:
+        leakage.compare(folder, None, 0.8)
+    assert name in raised.value.where and hint in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n" + json.dumps(TRAIN) + "\n" + json.dumps(BASE) + "\n",
+        json.dumps([TRAIN, BASE]),
+        json.dumps([TRAIN, BASE], indent=1),
+    ],
+)
+def test_a_json_file_may_hold_an_array_or_an_object_per_line(tmp_path: Path, text: str) -> None:
+    folder = _write(tmp_path / "d", train=[BASE])
+    (folder / "test.json").write_text(text)
+    report = leakage.compare(folder, None, 0.8)
+    assert report.rows == {"train": 1, "test": 2}
+    assert {(one.kind, one.places) for one in report.findings} == {
+        (kind, ("test.json:2", "train.jsonl:1")) for kind in ("commit", "cve", "function")
+    }
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_file_may_hold_one_row(tmp_path: Path, indent: int | None) -> None:
+    folder = _write(tmp_path / "d", train=[BASE])
+    (folder / "test.json").write_text(json.dumps(TRAIN, indent=indent))
+    assert leakage.compare(folder, None, 0.8).rows == {"train": 1, "test": 1}
 
 
 def test_reading_and_comparing_tell_how_far_they_are(tmp_path: Path) -> None:

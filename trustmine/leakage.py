@@ -45,6 +45,7 @@ _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}", re.IGNORECASE)
 _NUMBERED = re.compile(r"^ *[0-9]+(?:\t|\| ?)", re.MULTILINE)  # `12| code` in exports of before
 _SIDE = re.compile(r"(?<![a-z])(train|valid|validation|val|dev|test|bench)(?![a-z])")
 _ALIASES = {"valid": "val", "validation": "val", "dev": "val"}
+_LFS = b"version https://git-lfs.github.com/spec/"
 _SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
@@ -163,14 +164,32 @@ def check(found: Mapping[str, Sequence[Source]], threshold: float = THRESHOLD, p
 def read_rows(source: Source) -> Iterator[dict[str, Any]]:
     """The rows of a file. Raises TrustmineError, with the line, for what is none."""
     try:
+        _refuse_pointer(source)
         if source.name.endswith(".parquet"):
-            yield from _read_parquet(source.path)
-        elif source.name.endswith(".json"):
+            yield from _read_parquet(source)
+        elif source.name.endswith(".json") and not _holds_lines(source.path):
             yield from _read_array(source)
         else:
             yield from _read_lines(source)
     except OSError as error:
         raise TrustmineError(f"Cannot read the data: {error.strerror or error}", source.name) from error
+
+
+def _refuse_pointer(source: Source) -> None:
+    """Raise TrustmineError for what stands in a checkout in place of a large file."""
+    with source.path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise TrustmineError("This is a pointer of Git LFS and not the data", source.name, "Try: git lfs pull")
+
+
+def _holds_lines(path: Path) -> bool:
+    """Whether a .json file has an object per line, like DiverseVul's."""
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+    try:
+        return first.lstrip().startswith(b"{") and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False  # an object that goes on in the next line, or no JSON
 
 
 def _read_lines(source: Source) -> Iterator[dict[str, Any]]:
@@ -186,12 +205,17 @@ def _read_array(source: Source) -> Iterator[dict[str, Any]]:
         yield _row(row, f"{source.name}:{number}")
 
 
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    from trustmine.export.files import parquet
+def _read_parquet(source: Source) -> Iterator[dict[str, Any]]:
+    from trustmine.export.files import arrow, parquet
 
-    with parquet().ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            yield from batch.to_pylist()
+    try:
+        with parquet().ParquetFile(source.path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except arrow().ArrowException as error:
+        raise TrustmineError(
+            "This is no Parquet file, or a damaged one", f"{source.name}: {error}", "Get it again"
+        ) from error
 
 
 def _parsed(data: bytes, where: str) -> Any:
