@@ -37,6 +37,10 @@ def _set(conn: sqlite3.Connection, id: int, before: str, after: str) -> None:
     conn.execute("UPDATE functions SET pre_text = ?, post_text = ? WHERE commit_id = ?", (before, after, id))
 
 
+def _instruct(conn: sqlite3.Connection, id: int, task: str) -> None:
+    conn.execute("INSERT INTO instructions VALUES (?, ?, 1, 'train', 'i', '', 'o', '{}')", (id, task))
+
+
 def _bench(conn: sqlite3.Connection, *ids: int) -> None:
     for table in ("functions", "instructions"):
         conn.execute(f"UPDATE {table} SET split = 'bench' WHERE commit_id IN ({', '.join(map(str, ids))})")
@@ -76,6 +80,50 @@ def test_of_cherry_picks_and_branch_copies_the_first_is_kept(tmp_path: Path) -> 
     plan = of_pairs(conn, None)
     assert set(plan.split) == {1, 2, 3, 6}
     assert plan.dropped["copy_of_an_earlier_commit"] == 2
+
+
+def test_a_fix_is_kept_rather_than_its_undecided_original(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db", 4)
+    conn.execute("UPDATE diffs SET patch = (SELECT patch FROM diffs WHERE commit_id = 3) WHERE commit_id IN (1, 4)")
+    # 1 was judged undecided on one branch, which is all that is known of it; 3 and 4 are the fixes on others.
+    for table in ("instructions", "functions"):
+        conn.execute(f"DELETE FROM {table} WHERE commit_id = 1")
+    _instruct(conn, 1, "abstain")
+    for tasks, dropped in ([], 2), (["locate"], 1), (["abstain"], 2):
+        plan = of_instructions(conn, None, tasks)
+        assert set(plan.split) == {2, 3}
+        assert plan.dropped["copy_of_an_earlier_commit"] == dropped
+    conn.execute("DELETE FROM instructions WHERE task = 'abstain' AND commit_id > 1")
+    assert set(of_instructions(conn, None, ["abstain"]).split) == {1}
+
+
+def test_what_has_no_row_of_the_tasks_takes_nobody_s_place(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db", 22)
+    _bench(conn, 21, 22)
+    conn.execute("DELETE FROM instructions WHERE task = 'infill' AND commit_id > 10")
+    conn.execute("UPDATE identifiers SET value = 'CVE-2000-0022' WHERE commit_id = 2")
+    assert 2 not in of_instructions(conn, "date").split
+    plan = of_instructions(conn, "date", ["infill"])
+    assert Counter(plan.split.values()) == {"train": 8, "val": 1, "test": 1}
+    assert sum(plan.dropped.values()) == 0
+    # But what a fix without a gap shows to be vulnerable is not filled into the gap of another.
+    _set(conn, 20, _function(5, "good"), _function(5, "better"))
+    plan = of_instructions(conn, "date", ["infill"])
+    assert set(range(1, 11)) - set(plan.split) == {5}
+    assert plan.dropped["function_labelled_both_ways"] == 1
+
+
+def test_a_benign_function_is_planned_with_its_task_alone(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db", 3)
+    conn.execute(
+        """INSERT INTO benign_functions VALUES
+           (1, 'a.c', 1, 9, 'f', ?, ?, 3, 0, 9, 0, 0, 9, 'utf-8', ?, 'train', 1, 'unknown')""",
+        ("0" * 40, "1" * 40, _function(2, "bad")),
+    )
+    _instruct(conn, 3, "benign")
+    assert set(of_instructions(conn, None).split) == {1, 2}, "2 fixes it"
+    assert set(of_instructions(conn, None, ["benign"]).split) == set()
+    assert set(of_instructions(conn, None, ["locate"]).split) == {1, 2, 3}
 
 
 def test_a_function_that_another_commit_fixes_is_not_taken_for_fixed(tmp_path: Path) -> None:
@@ -124,6 +172,7 @@ def test_a_benign_function_is_on_one_side_too_and_none_that_was_fixed(tmp_path: 
                (1, 'a.c', ?, 9, 'f', ?, ?, ?, 0, 9, 0, 0, 9, 'utf-8', ?, 'train', 0, 'unknown')""",
             (number, "0" * 40, "1" * 40, id, code),
         )
+        _instruct(conn, id, "benign")
     plan = of_instructions(conn, "date")
     assert set(range(1, 23)) - set(plan.split) == {2, 3}
     assert (plan.dropped["function_in_another_split"], plan.dropped["function_labelled_both_ways"]) == (1, 1)

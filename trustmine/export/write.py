@@ -98,10 +98,13 @@ def export(
     if pictures:
         plots.require()
     with _snapshot(conn):
-        planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
-        plan = (planned if is_of_code else splits.of_instructions)(conn, split_by, progress)
+        if is_of_code:
+            planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
+            plan = planned(conn, split_by, progress)
+        else:
+            plan = splits.of_instructions(conn, split_by, tasks, progress)
         plan = plan if split is None else plan.only(split)
-        if not (plan.split and (is_of_code or rows.has_examples(conn, tasks, plan))):
+        if not plan.split:
             what = "pairs of functions" if is_of_code else "instructions"
             where = ", ".join([*tasks, *([split] if split else [])])
             raise TrustmineError(
