@@ -158,6 +158,8 @@ def test_export_leakage_and_score_work_together(run: Run, tmp_path: Path) -> Non
     make_db(tmp_path / "trustmine.db", SAMPLES).close()
     code, _, err = run("export", "pairs", "--format", "detection", "--plots")
     assert code == 0 and "6 rows in pairs" in err and "bench: cwe-787 2" in err
+    code, _, err = run("export", "curl", "--format", "detection", "--repo", "acme/curl")
+    assert code == 0 and "4 rows in curl" in err
     code, out, _ = run("leakage", "pairs", "--json")
     assert code == 0 and json.loads(out)["counts"]["commit"] == 0
     train = (tmp_path / "pairs" / "train.jsonl").read_text()
@@ -238,6 +240,7 @@ def _make_other(path: Path) -> None:
         (["show", "xyz"], "This is no SHA"),
         (["label", "none.csv"], "Cannot read the list"),
         (["export", "out"], "Nothing to export|no instructions|nothing to export"),
+        (["export", "out", "--repo", "nope"], "There is no repository 'nope'"),
         (["leakage", "nowhere"], "nothing to check"),
         (["score", "none.jsonl", "text.db"], "Cannot read the file"),
         (["score", "text.db", "text.db"], "no JSON"),

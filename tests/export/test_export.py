@@ -201,6 +201,17 @@ def test_tasks_and_split_choose_what_is_written(tmp_path: Path) -> None:
     assert order == sorted(order)
 
 
+@pytest.mark.parametrize("format", ["messages", "dpo", "sven", "detection", "bench"])
+def test_of_one_repository_nothing_else_is_written(tmp_path: Path, format: str) -> None:
+    conn = _db(tmp_path / "t.db", (*SAMPLES, Row("zlib", "ten", "s4", "done", split="bench")))
+    made = export(conn, tmp_path / "out", format, repo="curl")
+    assert made.repo == json.loads((tmp_path / "out" / "manifest.json").read_text())["repo"] == "acme/curl"
+    assert list(made.repos) == list(made.licences) == list(made.stats["project"]) == ["acme/curl"]
+    assert export(conn, tmp_path / "out", format).repo is None
+    with pytest.raises(TrustmineError, match="no repository 'gzip'"):
+        export(conn, tmp_path / "out", format, repo="gzip")
+
+
 def test_an_earlier_export_is_replaced_whole(tmp_path: Path) -> None:
     conn = _db(tmp_path / "t.db")
     export(conn, tmp_path / "out", "alpaca")

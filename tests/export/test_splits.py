@@ -11,7 +11,7 @@ from web_helpers import Row, make_db
 
 from trustmine import leakage
 from trustmine.export import export
-from trustmine.export.splits import of_instructions, of_pairs
+from trustmine.export.splits import of_functions, of_instructions, of_pairs
 
 PATCH = "diff --git a/a.c b/a.c\nindex 1..2 100644\n--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-old {};\n+new {};\n"
 
@@ -111,6 +111,16 @@ def test_what_has_no_row_of_the_tasks_takes_nobody_s_place(tmp_path: Path) -> No
     plan = of_instructions(conn, "date", ["infill"])
     assert set(range(1, 11)) - set(plan.split) == {5}
     assert plan.dropped["function_labelled_both_ways"] == 1
+
+
+def test_of_one_repository_no_commit_of_another_takes_a_place(tmp_path: Path) -> None:
+    conn = _db(tmp_path / "t.db", 20, repos=2)
+    conn.execute("UPDATE diffs SET patch = (SELECT patch FROM diffs WHERE commit_id = 1) WHERE commit_id = 4")
+    for planned in (of_pairs, of_functions, of_instructions):
+        assert 4 not in planned(conn, "date").split
+        plan = planned(conn, "date", repo="r1")
+        assert set(plan.split) == set(range(2, 21, 2))
+        assert Counter(plan.split.values()) == {"train": 8, "val": 1, "test": 1}
 
 
 def test_a_benign_function_is_planned_with_its_task_alone(tmp_path: Path) -> None:

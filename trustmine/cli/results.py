@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from trustmine import console
-from trustmine.cli.shared import Config, Db, Json, load_settings, open_database
+from trustmine.cli.shared import Config, Db, Json, Repo, load_settings, open_database
 from trustmine.errors import TrustmineError
 
 
@@ -32,6 +32,7 @@ def export(
     ] = None,
     plots: Annotated[bool, typer.Option("--plots", help="Draw what the rows are about (needs matplotlib).")] = False,
     db: Db = None,
+    repo: Repo = None,
     config_file: Config = None,
 ) -> None:
     """Write training files with a card and a manifest of what made them.
@@ -57,6 +58,7 @@ def export(
             tasks=tuple(task or ()),
             split=split,
             split_by=split_by,
+            repo=repo,
             pictures=plots,
             progress=draw,
         )

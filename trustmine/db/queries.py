@@ -186,6 +186,11 @@ def repo_id(conn: sqlite3.Connection, name: str) -> int:
     raise TrustmineError(what, "--repo", f"In this database: {known}")
 
 
+def repo_name(conn: sqlite3.Connection, repo_id: int) -> str:
+    """Its whole name."""
+    return str(conn.execute("SELECT name FROM repos WHERE id = ?", (repo_id,)).fetchone()[0])
+
+
 def commits_by_sha(conn: sqlite3.Connection, sha: str, repo: int | None = None) -> list[int]:
     """Ids of the commits whose SHA begins so (one per repository that has it)."""
     sha = sha.lower()

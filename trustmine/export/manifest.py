@@ -45,6 +45,7 @@ class Written:
 
     format: str
     split_by: str | None  # date, project; None: from the cutoff on or before
+    repo: str | None  # the one that was asked for; None: all of the database
     counts: Counts  # split -> task (of pairs: CWE) -> rows
     dropped: dict[str, int]  # commits left out, by reason
     leakage: dict[str, Any]  # what its sides have in common: threshold, functions by side, counts by kind

@@ -82,29 +82,37 @@ class _Commit:
 
 
 def of_instructions(
-    conn: sqlite3.Connection, split_by: str | None, tasks: Collection[str] = (), progress: Progress = quiet
+    conn: sqlite3.Connection,
+    split_by: str | None,
+    tasks: Collection[str] = (),
+    repo: str | None = None,
+    progress: Progress = quiet,
 ) -> Plan:
-    """The plan for all commits that have instructions of these tasks; no tasks: all."""
+    """The plan for all commits that have instructions of these tasks; no tasks: all, no repository: of all."""
     found = cursor(conn).execute("SELECT DISTINCT commit_id, task FROM instructions")
     asked = [(commit_id, task) for commit_id, task in found if not tasks or task in tasks]
     of_changes = {commit_id for commit_id, task in asked if task != "benign"}
     of_benign = {commit_id for commit_id, task in asked if task == "benign"}
-    commits = _commits(conn, "SELECT DISTINCT commit_id FROM instructions", progress)
+    commits = _commits(conn, "SELECT DISTINCT commit_id FROM instructions", repo, progress)
     # What another task teaches to be vulnerable is no good answer of these.
     vulnerable = frozenset(commit.before for commit in commits if commit.before is not None)
     return _plan(_taken(conn, commits, of_changes, of_benign), split_by, vulnerable)
 
 
-def of_pairs(conn: sqlite3.Connection, split_by: str | None, progress: Progress = quiet) -> Plan:
+def of_pairs(
+    conn: sqlite3.Connection, split_by: str | None, repo: str | None = None, progress: Progress = quiet
+) -> Plan:
     """The plan for all fixes that have a function before and after."""
-    return _plan(_commits(conn, _FIXES, progress), split_by)
+    return _plan(_commits(conn, _FIXES, repo, progress), split_by)
 
 
-def of_functions(conn: sqlite3.Connection, split_by: str | None, progress: Progress = quiet) -> Plan:
+def of_functions(
+    conn: sqlite3.Connection, split_by: str | None, repo: str | None = None, progress: Progress = quiet
+) -> Plan:
     """The plan for these, and for all commits that made a benign function."""
     of_changes = {commit_id for (commit_id,) in cursor(conn).execute(_FIXES)}
     of_benign = {commit_id for (commit_id,) in cursor(conn).execute(_BENIGN)}
-    commits = _commits(conn, f"{_FIXES} UNION {_BENIGN}", progress)
+    commits = _commits(conn, f"{_FIXES} UNION {_BENIGN}", repo, progress)
     return _plan(_taken(conn, commits, of_changes, of_benign), split_by)
 
 
@@ -113,22 +121,25 @@ def normalised(code: str, path: str) -> str:
     return hashlib.sha256(strip_comments_and_space(code.encode(), path)).hexdigest()
 
 
-def _commits(conn: sqlite3.Connection, ids: str, progress: Progress) -> list[_Commit]:
-    """Those commits, the oldest first."""
-    (total,) = cursor(conn).execute(f"SELECT count(*) FROM ({ids})").fetchone()
+def _commits(conn: sqlite3.Connection, ids: str, repo: str | None, progress: Progress) -> list[_Commit]:
+    """Those commits of the repository (None: of all), the oldest first."""
+    ids = f"""SELECT commit_id FROM ({ids}) JOIN commits ON commits.id = commit_id JOIN repos ON repos.id = repo_id
+              WHERE :repo IS NULL OR repos.name = :repo"""
+    (total,) = cursor(conn).execute(f"SELECT count(*) FROM ({ids})", {"repo": repo}).fetchone()
     found = cursor(conn).execute(
         f"""SELECT c.id, r.name, 'bench' = coalesce(f.split,
                        (SELECT min(split) FROM instructions AS i WHERE i.commit_id = c.id)), d.patch, d.encoding,
                    f.old_path, f.pre_text, f.path, f.post_text
             FROM ({ids}) AS wanted JOIN commits AS c ON c.id = wanted.commit_id JOIN repos AS r ON r.id = c.repo_id
             LEFT JOIN diffs AS d ON d.commit_id = c.id LEFT JOIN functions AS f ON f.commit_id = c.id
-            ORDER BY c.commit_time_s, r.name, c.sha"""
+            ORDER BY c.commit_time_s, r.name, c.sha""",
+        {"repo": repo},
     )
     commits = []
-    for commit_id, repo, is_bench, patch, codec, old_path, before, path, after in found:
+    for commit_id, name, is_bench, patch, codec, old_path, before, path, after in found:
         made = _Commit(
             id=commit_id,
-            repo=repo,
+            repo=name,
             is_bench=bool(is_bench),
             patch=None if patch is None else patch_id(text.encode(patch, codec)),
             before=None if before is None else normalised(before, old_path),

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from trustmine import leakage, plots
+from trustmine.db import queries
 from trustmine.errors import TrustmineError
 from trustmine.export import (
     alpaca,
@@ -67,17 +68,18 @@ def export(
     tasks: Sequence[str] = (),
     split: str | None = None,
     split_by: str | None = None,
+    repo: str | None = None,
     pictures: bool = False,
     progress: Progress = quiet,
 ) -> Manifest:
-    """Write what is in the database to `out_dir`; no tasks: all, no split: all.
+    """Write what is in the database to `out_dir`; no tasks, no split, no repository: all of them.
 
     Pairs of functions are split by date if nothing else is said, for their
     readers look for a validation split. With `pictures`, plots of what the
     rows are about are drawn beside them. `progress` is told commits planned, and records read and compared.
-    Replaces an earlier export. Raises TrustmineError for a format, task or
-    split that does not exist, a folder with other things in it, or nothing to
-    export.
+    Replaces an earlier export. Raises TrustmineError for a format, task, split
+    or repository that does not exist, a folder with other things in it, or
+    nothing to export.
     """
     form = FORMATS[_one_of("format", format, FORMATS)]
     for task in tasks:
@@ -98,22 +100,23 @@ def export(
     if pictures:
         plots.require()
     with _snapshot(conn):
+        repo = None if repo is None else queries.repo_name(conn, queries.repo_id(conn, repo))
         if is_of_code:
             planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
-            plan = planned(conn, split_by, progress)
+            plan = planned(conn, split_by, repo, progress)
         else:
-            plan = splits.of_instructions(conn, split_by, tasks, progress)
+            plan = splits.of_instructions(conn, split_by, tasks, repo, progress)
         plan = plan if split is None else plan.only(split)
         if not plan.split:
             what = "pairs of functions" if is_of_code else "instructions"
-            where = ", ".join([*tasks, *([split] if split else [])])
+            where = ", ".join([*tasks, *(one for one in (split, repo) if one is not None)])
             raise TrustmineError(
                 f"There are no {what} to export", where, "See how far the commits are: trustmine status"
             )
         try:
             _refuse_foreign(out_dir)
             out_dir.mkdir(parents=True, exist_ok=True)
-            made = _write(conn, out_dir, form, tasks, plan, split_by, pictures, progress)
+            made = _write(conn, out_dir, form, tasks, plan, split_by, repo, pictures, progress)
             _put_in_place(out_dir, made, _draw(out_dir, made) if pictures else ())
         except OSError as error:
             raise TrustmineError(
@@ -157,6 +160,7 @@ def _write(
     tasks: Sequence[str],
     plan: Plan,
     split_by: str | None,
+    repo: str | None,
     has_pictures: bool,
     progress: Progress,
 ) -> Manifest:
@@ -199,6 +203,7 @@ def _write(
         manifest.Written(
             format=form.NAME,
             split_by=split_by,
+            repo=repo,
             counts=tally.by_split(),
             dropped=dropped,
             leakage=_leakage(out_dir, written, progress),
