@@ -11,7 +11,7 @@ from web_helpers import Row, make_db
 
 from trustmine import leakage
 from trustmine.export import export
-from trustmine.export.splits import of_functions, of_instructions, of_pairs
+from trustmine.export.splits import of_instructions, of_pairs
 
 PATCH = "diff --git a/a.c b/a.c\nindex 1..2 100644\n--- a/a.c\n+++ b/a.c\n@@ -1 +1 @@\n-old {};\n+new {};\n"
 
@@ -89,51 +89,9 @@ def test_a_fix_is_kept_rather_than_its_undecided_original(tmp_path: Path) -> Non
     for table in ("instructions", "functions"):
         conn.execute(f"DELETE FROM {table} WHERE commit_id = 1")
     _instruct(conn, 1, "abstain")
-    for tasks, dropped in ([], 2), (["locate"], 1), (["abstain"], 2):
-        plan = of_instructions(conn, None, tasks)
-        assert set(plan.split) == {2, 3}
-        assert plan.dropped["copy_of_an_earlier_commit"] == dropped
-    conn.execute("DELETE FROM instructions WHERE task = 'abstain' AND commit_id > 1")
-    assert set(of_instructions(conn, None, ["abstain"]).split) == {1}
-
-
-def test_what_has_no_row_of_the_tasks_takes_nobody_s_place(tmp_path: Path) -> None:
-    conn = _db(tmp_path / "t.db", 22)
-    _bench(conn, 21, 22)
-    conn.execute("DELETE FROM instructions WHERE task = 'infill' AND commit_id > 10")
-    conn.execute("UPDATE identifiers SET value = 'CVE-2000-0022' WHERE commit_id = 2")
-    assert 2 not in of_instructions(conn, "date").split
-    plan = of_instructions(conn, "date", ["infill"])
-    assert Counter(plan.split.values()) == {"train": 8, "val": 1, "test": 1}
-    assert sum(plan.dropped.values()) == 0
-    # But what a fix without a gap shows to be vulnerable is not filled into the gap of another.
-    _set(conn, 20, _function(5, "good"), _function(5, "better"))
-    plan = of_instructions(conn, "date", ["infill"])
-    assert set(range(1, 11)) - set(plan.split) == {5}
-    assert plan.dropped["function_labelled_both_ways"] == 1
-
-
-def test_of_one_repository_no_commit_of_another_takes_a_place(tmp_path: Path) -> None:
-    conn = _db(tmp_path / "t.db", 20, repos=2)
-    conn.execute("UPDATE diffs SET patch = (SELECT patch FROM diffs WHERE commit_id = 1) WHERE commit_id = 4")
-    for planned in (of_pairs, of_functions, of_instructions):
-        assert 4 not in planned(conn, "date").split
-        plan = planned(conn, "date", repo="r1")
-        assert set(plan.split) == set(range(2, 21, 2))
-        assert Counter(plan.split.values()) == {"train": 8, "val": 1, "test": 1}
-
-
-def test_a_benign_function_is_planned_with_its_task_alone(tmp_path: Path) -> None:
-    conn = _db(tmp_path / "t.db", 3)
-    conn.execute(
-        """INSERT INTO benign_functions VALUES
-           (1, 'a.c', 1, 9, 'f', ?, ?, 3, 0, 9, 0, 0, 9, 'utf-8', ?, 'train', 1, 'unknown')""",
-        ("0" * 40, "1" * 40, _function(2, "bad")),
-    )
-    _instruct(conn, 3, "benign")
-    assert set(of_instructions(conn, None).split) == {1, 2}, "2 fixes it"
-    assert set(of_instructions(conn, None, ["benign"]).split) == set()
-    assert set(of_instructions(conn, None, ["locate"]).split) == {1, 2, 3}
+    plan = of_instructions(conn, None)
+    assert set(plan.split) == {2, 3}
+    assert plan.dropped["copy_of_an_earlier_commit"] == 2
 
 
 def test_a_function_that_another_commit_fixes_is_not_taken_for_fixed(tmp_path: Path) -> None:

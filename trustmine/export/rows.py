@@ -117,6 +117,13 @@ def _where(tasks: Sequence[str]) -> tuple[str, list[str]]:
     return (f"i.task IN ({', '.join('?' * len(tasks))})", list(tasks)) if tasks else ("1", [])
 
 
+def has_examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan) -> bool:
+    """Whether there is any."""
+    where, values = _where(tasks)
+    found = cursor(conn).execute(f"SELECT DISTINCT i.commit_id FROM instructions AS i WHERE {where}", values)
+    return any(commit_id in plan.split for (commit_id,) in found)
+
+
 def examples(conn: sqlite3.Connection, tasks: Sequence[str], plan: Plan, recipes: Recipes) -> Iterator[Example]:
     """The examples in their order; fills `recipes`."""
     where, values = _where(tasks)

@@ -3,8 +3,7 @@
 Promises: a commit is on one side alone; no function (white space and comments
 aside) and no CVE is on two; of cherry-picks and copies on other branches one
 commit is kept, the first fix if there is one; no function is both vulnerable
-and fixed. What is left out is counted by reason. The same rows give the same
-plan, and a commit without a row in the export takes no other's place.
+and fixed. What is left out is counted by reason. The same rows give the same plan.
 
 Sides: `bench` is what s1_1 put there (commits from the cutoff on that have a
 CVE). The rest is `train`; or, by date, the oldest 80 % are `train`, then 10 %
@@ -15,7 +14,7 @@ the same shares.
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trustmine import text
@@ -34,7 +33,6 @@ BOTH_WAYS = "function_labelled_both_ways"  # its fixed or benign function is wha
 FUNCTION = "function_in_another_split"  # bench, test and val keep what they share with train, in this order
 CVE = "cve_in_another_split"
 _FIXES = "SELECT commit_id FROM functions JOIN verdicts USING (commit_id) WHERE label = 'yes'"
-_BENIGN = "SELECT since_commit_id FROM benign_functions"
 REASONS = (COPY, BOTH_WAYS, FUNCTION, CVE)
 
 
@@ -82,21 +80,14 @@ class _Commit:
 
 
 def of_instructions(
-    conn: sqlite3.Connection,
-    split_by: str | None,
-    tasks: Collection[str] = (),
-    repo: str | None = None,
-    progress: Progress = quiet,
+    conn: sqlite3.Connection, split_by: str | None, repo: str | None = None, progress: Progress = quiet
 ) -> Plan:
-    """The plan for all commits that have instructions of these tasks; no tasks: all, no repository: of all."""
-    found = cursor(conn).execute("SELECT DISTINCT commit_id, task FROM instructions")
-    asked = [(commit_id, task) for commit_id, task in found if not tasks or task in tasks]
-    of_changes = {commit_id for commit_id, task in asked if task != "benign"}
-    of_benign = {commit_id for commit_id, task in asked if task == "benign"}
+    """The plan for all commits that have instructions; no repository: of all.
+
+    Whatever the tasks that are exported, so that a commit is on the same side in each export.
+    """
     commits = _commits(conn, "SELECT DISTINCT commit_id FROM instructions", repo, progress)
-    # What another task teaches to be vulnerable is no good answer of these.
-    vulnerable = frozenset(commit.before for commit in commits if commit.before is not None)
-    return _plan(_taken(conn, commits, of_changes, of_benign), split_by, vulnerable)
+    return _plan([replace(commit, benign=_benign(conn, commit.id)) for commit in commits], split_by)
 
 
 def of_pairs(
@@ -110,10 +101,10 @@ def of_functions(
     conn: sqlite3.Connection, split_by: str | None, repo: str | None = None, progress: Progress = quiet
 ) -> Plan:
     """The plan for these, and for all commits that made a benign function."""
-    of_changes = {commit_id for (commit_id,) in cursor(conn).execute(_FIXES)}
-    of_benign = {commit_id for (commit_id,) in cursor(conn).execute(_BENIGN)}
-    commits = _commits(conn, f"{_FIXES} UNION {_BENIGN}", repo, progress)
-    return _plan(_taken(conn, commits, of_changes, of_benign), split_by)
+    fixes = {commit_id for (commit_id,) in cursor(conn).execute(_FIXES)}
+    commits = _commits(conn, f"{_FIXES} UNION SELECT since_commit_id FROM benign_functions", repo, progress)
+    commits = [one if one.id in fixes else replace(one, before=None, after=None) for one in commits]
+    return _plan([replace(commit, benign=_benign(conn, commit.id)) for commit in commits], split_by)
 
 
 def normalised(code: str, path: str) -> str:
@@ -161,31 +152,15 @@ def _cves(conn: sqlite3.Connection, commit_id: int) -> frozenset[str]:
     return frozenset(value for (value,) in found)
 
 
-def _taken(
-    conn: sqlite3.Connection, commits: Iterable[_Commit], of_changes: Collection[int], of_benign: Collection[int]
-) -> list[_Commit]:
-    """Those that an export has rows of, each with the functions that are in these rows."""
-    taken = []
-    for commit in commits:
-        if commit.id in of_benign:
-            commit = replace(commit, benign=_benign(conn, commit.id))
-        if commit.id in of_changes:
-            taken.append(commit)
-        elif commit.id in of_benign:
-            taken.append(replace(commit, before=None, after=None))
-    return taken
-
-
 def _benign(conn: sqlite3.Connection, commit_id: int) -> frozenset[str]:
     found = cursor(conn).execute("SELECT text, path FROM benign_functions WHERE since_commit_id = ?", (commit_id,))
     return frozenset(normalised(code, path) for code, path in found)
 
 
-def _plan(commits: Sequence[_Commit], split_by: str | None, vulnerable: Collection[str] = frozenset()) -> Plan:
-    """`vulnerable` are hashes of functions that nobody may call fixed, beside those that these commits fix."""
+def _plan(commits: Sequence[_Commit], split_by: str | None) -> Plan:
     dropped: Counter[tuple[str, bool]] = Counter()  # reason, whether it would be in bench
     kept = _without_copies(commits, dropped)
-    vulnerable = {*vulnerable, *(commit.before for commit in kept if commit.before is not None)}
+    vulnerable = {commit.before for commit in kept if commit.before is not None}
     is_fine = [commit.after not in vulnerable and not commit.benign & vulnerable for commit in kept]
     fine = [commit for commit, keep in zip(kept, is_fine, strict=True) if keep]
     dropped.update((BOTH_WAYS, commit.is_bench) for commit, keep in zip(kept, is_fine, strict=True) if not keep)

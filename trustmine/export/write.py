@@ -101,13 +101,10 @@ def export(
         plots.require()
     with _snapshot(conn):
         repo = None if repo is None else queries.repo_name(conn, queries.repo_id(conn, repo))
-        if is_of_code:
-            planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
-            plan = planned(conn, split_by, repo, progress)
-        else:
-            plan = splits.of_instructions(conn, split_by, tasks, repo, progress)
+        planned = splits.of_functions if form.SOURCE == "functions" else splits.of_pairs
+        plan = (planned if is_of_code else splits.of_instructions)(conn, split_by, repo, progress)
         plan = plan if split is None else plan.only(split)
-        if not plan.split:
+        if not (plan.split and (is_of_code or rows.has_examples(conn, tasks, plan))):
             what = "pairs of functions" if is_of_code else "instructions"
             where = ", ".join([*tasks, *(one for one in (split, repo) if one is not None)])
             raise TrustmineError(
