@@ -25,7 +25,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from common import machine, table
-from kill_helpers import IDLE, Fire, call, differences, trustmine, write_small_model
+from kill_helpers import IDLE, Fire, call, differences, trustmine
+from model_helpers import write_small_model
 
 from trustmine.stages import STAGES
 

@@ -15,69 +15,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import gguf
-import numpy as np
-
 from trustmine.db import claims
 from trustmine.records import FACTS
-from trustmine.resources import built_in_model
 from trustmine.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# A model of this shape reads a prompt of a thousand tokens in a fraction of a second on one core.
-N_TOKENS, N_LAYERS, WIDTH, N_HEADS, INNER = 2048, 1, 64, 1, 64
-
-
-def write_small_model(path: Path, seed: int = 1) -> None:
-    """A GGUF file with the vocabulary and chat template of the built-in model, and random weights.
-
-    llama.cpp runs it as it runs any other; what it says makes no sense, but
-    always the same none.
-    """
-    known = {name: field.contents() for name, field in gguf.GGUFReader(built_in_model()).fields.items()}
-    tokens = known["tokenizer.ggml.tokens"][:N_TOKENS]
-    merges = [pair for pair in known["tokenizer.ggml.merges"] if pair.replace(" ", "") in set(tokens)]
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_tokenizer_model(known["tokenizer.ggml.model"])
-    writer.add_tokenizer_pre(known["tokenizer.ggml.pre"])
-    writer.add_token_list(tokens)
-    writer.add_token_types(known["tokenizer.ggml.token_type"][:N_TOKENS])
-    writer.add_token_merges(merges)
-    for name, number in known.items():
-        if name.endswith("_token_id"):
-            writer.add_key_value(name, number, gguf.GGUFValueType.UINT32)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(known["tokenizer.chat_template"])
-    writer.add_name("Random")
-    writer.add_context_length(8192)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(N_LAYERS)
-    writer.add_feed_forward_length(INNER)
-    writer.add_head_count(N_HEADS)
-    writer.add_head_count_kv(N_HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(WIDTH // N_HEADS)
-    random = np.random.default_rng(seed)
-
-    def add(name: str, *shape: int) -> None:
-        writer.add_tensor(name, (random.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float16))
-
-    add("token_embd.weight", N_TOKENS, WIDTH)
-    writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
-    for n in range(N_LAYERS):
-        for part in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"blk.{n}.{part}.weight", np.ones(WIDTH, np.float32))
-        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            add(f"blk.{n}.{part}.weight", WIDTH, WIDTH)
-        add(f"blk.{n}.ffn_gate.weight", INNER, WIDTH)
-        add(f"blk.{n}.ffn_up.weight", INNER, WIDTH)
-        add(f"blk.{n}.ffn_down.weight", WIDTH, INNER)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
 
 # ------------------------------------------------------------------------------ the run
 

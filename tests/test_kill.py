@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from kill_helpers import IDLE, Fire, call, differences, trustmine, write_small_model
+from kill_helpers import IDLE, Fire, call, differences, trustmine
+from model_helpers import write_small_model
 
 N_KILLS = 14
 MAX_ROUNDS = 10  # as a rule two or three do; a stage that few rows reach for a few milliseconds each may be missed

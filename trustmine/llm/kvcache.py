@@ -144,6 +144,10 @@ class KVCache:
         self.slots = [Slot(number) for number in range(layout.n_slots)]
         self._memory = llama_cpp.llama_get_memory(self._pointer)
         self._n_vocab = model.n_vocab
+        # A recurrent state is of all tokens: none can be taken back, and no part of it copied.
+        self._is_recurrent = llama_cpp.llama_model_is_recurrent(model.pointer) or llama_cpp.llama_model_is_hybrid(
+            model.pointer
+        )
         self._batch = llama_cpp.llama_batch_init(layout.n_batch, 0, 1)
         self._clock = 0
         self._beginnings: dict[str, _Beginning] = {}
@@ -195,9 +199,9 @@ class KVCache:
 
     def want(self, slot: Slot, n_kept: int, tokens: list[int]) -> None:
         """Have the slot evaluate `tokens` after the first `n_kept` that it holds."""
+        kept = slot.tokens[:n_kept]
         n = self._cut(slot, n_kept)
-        assert n == n_kept, "answers go on from what was just evaluated"
-        slot.pending = tokens
+        slot.pending = kept[n:] + tokens
 
     def release(self, slot: Slot) -> None:
         """The request is answered; what the slot holds may serve the next one."""
@@ -262,6 +266,8 @@ class KVCache:
         if not self.layout.is_unified:
             return self._set_state(slot, self._state(donor), donor.tokens, n)
         self._cut(slot, 0)
+        if self._is_recurrent and n < len(donor.tokens):
+            return 0
         llama_cpp.llama_memory_seq_cp(self._memory, donor.number, slot.number, 0, n)
         slot.tokens = donor.tokens[:n]
         return n
