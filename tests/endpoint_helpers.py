@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from trustmine.config import Settings
-from trustmine.llm.base import ContextOverflow
+from trustmine.llm.base import NoAnswer
 from trustmine.llm.remote import RemoteEngine
 from trustmine.records import Completion
 from trustmine.resources import built_in_model
@@ -81,7 +81,7 @@ def logprobs(**probabilities: float) -> dict[str, Any]:
     return {"logprobs": {"content": [{**tops[0], "top_logprobs": tops}]}}
 
 
-def poll(of: RemoteEngine) -> Completion | ContextOverflow:
+def poll(of: RemoteEngine) -> Completion | NoAnswer:
     """The one answer that is under way."""
     [(_, answer)] = of.poll()
     return answer

@@ -22,7 +22,7 @@ from trustmine.db.connect import connect
 from trustmine.demo import write_demo, write_known_fixes
 from trustmine.errors import TrustmineError
 from trustmine.evaluate import Evaluated
-from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
+from trustmine.llm.base import ContextOverflow, Engine, ModelInfo, NoAnswer
 from trustmine.prompts import Prompts
 from trustmine.records import Completion, Request
 
@@ -47,7 +47,7 @@ class Judge:
     def submit(self, ticket: int, request: Request) -> None:
         self._queue.append((ticket, request))
 
-    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
         ticket, request = self._queue.pop()
         self.asked.append(request)
         evidence, _, asked = request.messages[-1].content.rpartition("\n\n")
@@ -166,7 +166,7 @@ def test_an_evaluation_that_was_interrupted_goes_on(copy: sqlite3.Connection, fi
     interrupted = 0
 
     class Interrupting(Judge):
-        def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+        def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
             nonlocal interrupted
             if len(first.asked) == 6:
                 interrupted += 1

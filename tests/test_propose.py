@@ -13,7 +13,7 @@ from trustmine.cli import main
 from trustmine.config import Settings
 from trustmine.db import facts, recipes
 from trustmine.db.claims import Scope
-from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
+from trustmine.llm.base import ContextOverflow, Engine, ModelInfo, NoAnswer
 from trustmine.records import Completion, Request
 
 Add = Callable[..., list[int]]
@@ -36,8 +36,8 @@ class Saying:
         self.asked.append(request)
         self._tickets.append((ticket, request))
 
-    def poll(self) -> list[tuple[int, Completion | ContextOverflow]]:
-        done: list[tuple[int, Completion | ContextOverflow]] = []
+    def poll(self) -> list[tuple[int, Completion | NoAnswer]]:
+        done: list[tuple[int, Completion | NoAnswer]] = []
         for ticket, request in self._tickets:
             text = self.answers.pop(0)
             if isinstance(text, str):
@@ -78,7 +78,7 @@ def test_the_built_in_model_writes_candidates_that_lead_back_to_their_calls(
 ) -> None:
     rows(conn, add_commits)
     done = run(conn, llm_helpers.engine(), per_row=2)
-    assert (done.n_rows, done.n_new, done.n_overflows) == (1, 2, 0)
+    assert (done.n_rows, done.n_new, done.n_unanswered) == (1, 2, 0)
     found = conn.execute(
         """SELECT l.task, l.stage, l.prompt_name, l.prompt_hash = c.prompt_hash, l.model_id = c.model_id,
                   l.n_completion <= 16, l.sampling ->> 'temperature', c.code
@@ -129,7 +129,7 @@ def test_rows_that_are_through_go_back_before_s4_when_they_get_a_candidate(
     rows(conn, add_commits, 2, status="s4")
     engine = Saying("a();", ContextOverflow(9, 9, 9))
     done = run(conn, engine)
-    assert (done.n_new, done.n_overflows, done.n_sent_back) == (1, 1, 1)
+    assert (done.n_new, done.n_unanswered, done.n_sent_back) == (1, 1, 1)
     assert conn.execute("SELECT status, outcome FROM commits ORDER BY id").fetchall() == [
         ("s3_2", "open"),
         ("s4", "done"),
@@ -156,7 +156,7 @@ def test_a_row_that_goes_back_while_the_model_writes_gets_no_candidate(
     engine = Saying("x")
     poll = engine.poll
 
-    def late() -> list[tuple[int, Completion | ContextOverflow]]:
+    def late() -> list[tuple[int, Completion | NoAnswer]]:
         recipes.send_back(conn, "s1_2")
         conn.execute("DELETE FROM steps")
         return poll()

@@ -17,7 +17,7 @@ from trustmine import benign, ingest, labels, worker
 from trustmine.config import Settings
 from trustmine.db import recipes
 from trustmine.db.connect import connect
-from trustmine.llm.base import ContextOverflow, ModelInfo
+from trustmine.llm.base import ContextOverflow, ModelInfo, NoAnswer
 from trustmine.llm.hashes import rendered_hash
 from trustmine.prompts import Prompts
 from trustmine.records import FACTS, Completion, Request
@@ -60,12 +60,12 @@ class GoodEngine:
     def submit(self, ticket: int, request: Request) -> None:
         self._queue.append((ticket, request))
 
-    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
         done, self._queue = self._queue, []
         self.n_asked += len(done)
         return [(ticket, self._answer(request)) for ticket, request in done]
 
-    def _answer(self, request: Request) -> Completion | ContextOverflow:
+    def _answer(self, request: Request) -> Completion | NoAnswer:
         if self._too_long is not None and self._too_long in request.messages[-1].content:
             return ContextOverflow(9, 9, 9)
         hashes: dict[str, Any] = {"request_hash": self.request_hash(request), "rendered_hash": rendered_hash(request)}

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 from trustmine.db import claims
 from trustmine.db.connect import transaction
 from trustmine.db.queries import ModelRun
-from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
+from trustmine.llm.base import Engine, ModelInfo, NoAnswer
 from trustmine.records import Completion, Request
 
 WRITE_S = 2.0  # how often the counts are stored
@@ -68,7 +68,7 @@ class Metered:
     def submit(self, ticket: int, request: Request) -> None:
         self._engine.submit(ticket, request)
 
-    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
         began = time.monotonic()
         answers = self._engine.poll(timeout_s)
         self.busy_s += time.monotonic() - began

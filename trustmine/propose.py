@@ -51,7 +51,7 @@ class Proposed:
 
     n_rows: int  # that were looked at
     n_new: int  # candidates
-    n_overflows: int  # questions that do not fit in the context
+    n_unanswered: int  # questions that do not fit in the context, or that the endpoint refuses
     by_verdict: Mapping[str, int]  # of the new ones: fix, vulnerable, other
     n_sent_back: int
 
@@ -90,7 +90,7 @@ def propose(
         run.finish()
     finally:
         n_sent_back = recipes.send_back(conn, FOR_STAGE, sorted(run.changed)) if run.changed else 0
-    return Proposed(len(ids), run.counts.total(), run.n_overflows, dict(sorted(run.counts.items())), n_sent_back)
+    return Proposed(len(ids), run.counts.total(), run.n_unanswered, dict(sorted(run.counts.items())), n_sent_back)
 
 
 def request(commit: Commit, ctx: Context, number: int) -> Request:
@@ -148,7 +148,7 @@ class _Run:
     def __init__(self, conn: sqlite3.Connection, ctx: Context, engine: Engine, model_id: int) -> None:
         self.changed: set[int] = set()  # rows with new candidates
         self.counts: Counter[str] = Counter()  # by verdict
-        self.n_overflows = 0
+        self.n_unanswered = 0
         self._conn, self._ctx, self._engine, self._model_id = conn, ctx, engine, model_id
         self._waiting: dict[int, tuple[Commit, Request]] = {}  # by ticket
         self._n_asked = 0
@@ -176,7 +176,7 @@ class _Run:
             if isinstance(answer, Completion):
                 self._store(commit, request, answer)
             else:
-                self.n_overflows += 1
+                self.n_unanswered += 1
 
     def _store(self, commit: Commit, request: Request, answer: Completion) -> None:
         key = (commit.id, answer.request_hash)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trustmine.llm.labels import Logits, Tokens, log_softmax, score_labels, score_listed
+from trustmine.llm.labels import Logits, NotListed, Tokens, log_softmax, score_labels, score_listed
 
 N_VOCAB = 5
 
@@ -121,10 +121,17 @@ def test_a_label_that_is_not_listed_has_at_most_the_least_probability_listed() -
     assert asked == [""]
 
 
-def test_a_space_before_the_answer_counts_as_nothing_if_no_label_is_found_otherwise() -> None:
+def test_a_space_before_the_answer_counts_as_nothing_where_labels_are_likelier_after_one() -> None:
     spaced = [(" no", 0.6), (" yes", 0.2), (" cannot", 0.1)]
     assert listed(YES_NO, {"": spaced}, can_continue=False)[0]["no"] == pytest.approx(0.6 / 0.9)
-    assert listed(YES_NO, {"": [*spaced, ("yes", 0.05)]}, can_continue=False)[0]["yes"] == pytest.approx(1 / 3)
+    assert listed(YES_NO, {"": [*spaced, ("yes", 0.05)]}, can_continue=False)[0]["no"] == pytest.approx(0.6 / 0.9)
+    bare = [("no", 0.6), ("yes", 0.2), ("cannot", 0.1), (" no", 0.01), (" yes", 0.05)]
+    assert listed(YES_NO, {"": bare}, can_continue=False)[0]["no"] == pytest.approx(0.6 / 0.9)
+
+
+def test_an_answer_that_begins_with_no_label_has_no_probabilities() -> None:
+    with pytest.raises(NotListed, match="begins with none of the labels but with 'Okay', '<think>', 'Alright'"):
+        listed(YES_NO, {"": [("Alright", 0.1), ("Okay", 0.6), ("<think>", 0.2), ("x" * 99, 0.1)]}, can_continue=True)
 
 
 def test_listed_labels_that_begin_alike_are_told_apart_by_going_on() -> None:
@@ -142,7 +149,7 @@ def test_listed_labels_that_are_the_same_are_refused(labels: tuple[str, ...]) ->
 
 
 def test_an_empty_listing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no candidates"):
+    with pytest.raises(NotListed, match="no candidates"):
         listed(YES_NO, {"": []}, can_continue=True)
 
 

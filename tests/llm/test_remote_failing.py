@@ -19,6 +19,7 @@ from trustmine.db.connect import connect
 from trustmine.demo import write_demo
 from trustmine.errors import ModelError
 from trustmine.llm import server
+from trustmine.llm.base import NoAnswer
 from trustmine.llm.remote import RemoteEngine
 from trustmine.records import Completion
 
@@ -30,6 +31,26 @@ def test_an_answer_comes_after_two_failures(open_told: Callable[..., tuple[Told,
     server.script.extend([Reply(503, b"starting"), Reply(500, b"")])
     assert ask(question("?"), remote).text == "fine"
     assert len(server.chats) == 3
+
+
+def test_an_internal_error_that_one_request_always_meets_is_its_rows_trouble(
+    open_told: Callable[..., tuple[Told, RemoteEngine]],
+) -> None:
+    def answer(body: dict[str, Any]) -> dict[str, Any] | Reply:
+        return Reply(500, b"oops") if "bad" in body["messages"][-1]["content"] else chat()
+
+    told_server, remote = open_told(answer)
+    remote.submit(0, question("bad"))
+    answers: dict[int, Completion | NoAnswer] = {}
+    for n in range(1, 2_000):
+        remote.submit(n, question(f"good {n}"))
+        answers |= dict(remote.poll())
+        if 0 in answers:
+            break
+    assert isinstance(answers[0], NoAnswer)
+    assert "(500)" in str(answers[0])
+    assert "oops" in str(answers[0])
+    assert sum("bad" in body["messages"][-1]["content"] for body in told_server.chats) >= server.MAX_INTERNAL_ERRORS
 
 
 @pytest.mark.parametrize("is_date", [False, True])

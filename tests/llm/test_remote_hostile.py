@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from endpoint_helpers import KEY, KEY_ENV, Reply, Told, chat, logprobs, poll, settings, told
@@ -10,10 +11,17 @@ from llm_helpers import ask, question
 
 from trustmine.errors import ModelError, TrustmineError
 from trustmine.llm import server
-from trustmine.llm.base import ContextOverflow
-from trustmine.llm.remote import RemoteEngine
+from trustmine.llm.base import ContextOverflow, NoAnswer
+from trustmine.llm.remote import MAX_UNANSWERED, RemoteEngine
 
 pytestmark = pytest.mark.usefixtures("endpoint_environment")
+
+
+def ask_different(remote: RemoteEngine, **more: Any) -> None:
+    """As many questions, one after the other, as may go unanswered before the run stops."""
+    for n in range(MAX_UNANSWERED):
+        remote.submit(n, question(f"{n}?", **more))
+        remote.poll()
 
 
 def test_a_redirect_is_an_error_and_the_key_is_not_sent_on(
@@ -51,15 +59,21 @@ def test_a_redirect_is_an_error_and_the_key_is_not_sent_on(
         b"x" * 30_000,
     ],
 )
-def test_an_answer_that_is_none_is_one_clear_error(
+def test_an_answer_that_is_none_is_its_rows_trouble_and_one_clear_error_if_there_are_no_others(
     open_told: Callable[..., tuple[Told, RemoteEngine]], monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     monkeypatch.setattr(server, "MAX_BODY_BYTES", 200_000 if len(body) != 30_000 else 20_000)
     told_server, remote = open_told()
     told_server.script.append(Reply(body=body))
     remote.submit(1, question("?"))
+    answer = poll(remote)
+    assert isinstance(answer, NoAnswer)
+    assert not isinstance(answer, ContextOverflow)
+    assert told_server.url in str(answer)
+    assert ask(question("another?"), remote).text == "fine"
+    told_server.script.extend([Reply(body=body)] * MAX_UNANSWERED)
     with pytest.raises(TrustmineError) as error:
-        remote.poll()
+        ask_different(remote)
     assert isinstance(error.value, ModelError)
     assert told_server.url in error.value.where
     assert len(str(error.value)) < 800
@@ -98,14 +112,24 @@ def test_odd_answers_can_be_stored(
         '{"content": [{"top_logprobs": [{"token": "yes", "logprob": -1%s}]}]}' % ("0" * 400),
     ],
 )
-def test_odd_label_probabilities_are_an_error(
+def test_odd_label_probabilities_are_no_answer(
     open_told: Callable[..., tuple[Told, RemoteEngine]], content: str
 ) -> None:
     server, remote = open_told(lambda body: chat("no", **logprobs(no=0.5, yes=0.1)))
     server.script.append(Reply(body=f'{{"choices": [{{"message": {{}}, "logprobs": {content}}}]}}'.encode()))
     remote.submit(1, question("?", labels=("yes", "no")))
-    with pytest.raises(ModelError, match="lists no candidates"):
-        remote.poll()
+    answer = poll(remote)
+    assert isinstance(answer, NoAnswer)
+    assert "lists no candidates" in str(answer)
+
+
+def test_a_model_that_thinks_before_it_answers_is_not_judged_by(
+    open_told: Callable[..., tuple[Told, RemoteEngine]],
+) -> None:
+    _, remote = open_told(lambda body: chat("<think>", **logprobs(**{"<think>": 0.9, "Okay": 0.1})))
+    with pytest.raises(ModelError, match="begins with none of the labels but with '<think>', 'Okay'") as error:
+        ask_different(remote, labels=("yes", "no"))
+    assert "think" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -166,24 +190,40 @@ def test_an_answer_that_the_context_cut_off_is_an_overflow(
 @pytest.mark.parametrize(
     ("status", "body", "what"),
     [
-        (403, b"<html>Forbidden</html>", "refuses the key (403)"),
+        (403, b"<html>Forbidden</html>", "refuses a request (403)"),
         (404, b'{"detail": "Not Found"}', "refuses a request (404)"),
         (400, b'{"error": {"message": "bad \\u001b[31m thing ' + KEY.encode() + b'"}}', "refuses a request (400)"),
         (422, b'{"detail": [{"msg": "x"}]}', "refuses a request (422)"),
     ],
 )
-def test_a_refusal_stops_the_run_with_the_servers_words(
+def test_refusals_stop_the_run_with_the_servers_words(
     open_told: Callable[..., tuple[Told, RemoteEngine]], status: int, body: bytes, what: str
 ) -> None:
     server, remote = open_told()
-    server.script.append(Reply(status, body))
-    remote.submit(1, question("?"))
+    server.script.extend([Reply(status, body)] * MAX_UNANSWERED)
     with pytest.raises(ModelError) as error:
-        remote.poll()
+        ask_different(remote)
+    assert len(server.script) == (0 if status != 404 else MAX_UNANSWERED - 1)
     assert error.value.what == f"The endpoint {what}"
     assert str(error.value).replace("\n", "").isprintable()
     assert KEY not in str(error.value)
     assert error.value.hint
+
+
+def test_one_request_that_is_refused_is_its_rows_trouble(
+    open_told: Callable[..., tuple[Told, RemoteEngine]],
+) -> None:
+    def answer(body: dict[str, Any]) -> dict[str, Any] | Reply:
+        is_bad = "exploit" in body["messages"][-1]["content"]
+        return Reply(400, b'{"error": {"code": "content_filter", "message": "filtered"}}') if is_bad else chat()
+
+    _, remote = open_told(answer)
+    for n in range(2 * MAX_UNANSWERED):
+        remote.submit(1, question(f"exploit {n}"))
+        refused = poll(remote)
+        assert isinstance(refused, NoAnswer)
+        assert "filtered" in str(refused)
+        assert ask(question("and this?"), remote).text == "fine"
 
 
 # ------------------------------------------------------------------------------ the key

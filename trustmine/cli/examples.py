@@ -63,8 +63,8 @@ def propose(
         return
     console.table(("equal to", "candidates"), list(done.by_verdict.items()), right=("candidates",))
     console.say(
-        f"{done.n_new:,} new candidates for {done.n_rows:,} rows; {done.n_overflows:,} questions did not fit in the "
-        f"context; {done.n_sent_back:,} rows are pending before s4 again"
+        f"{done.n_new:,} new candidates for {done.n_rows:,} rows; {done.n_unanswered:,} questions had no "
+        f"answer, most often as too long for the context; {done.n_sent_back:,} rows are pending before s4 again"
     )
 
 

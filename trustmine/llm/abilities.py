@@ -60,7 +60,7 @@ class Abilities:
     n_slots: int  # answers that it works on at once; 0: it does not say
     n_params: int  # 0: it does not say
     size_bytes: int  # 0: it does not say
-    extras: Mapping[str, object]  # fields of every request
+    extras: Body  # fields of every request
     has_system_role: bool
     top_logprobs: int  # candidates per token; 0: none are given
     can_continue: bool  # an answer begun by us
@@ -116,7 +116,7 @@ async def find_out(server: Server, wanted: str | None) -> Abilities:
         n_slots=count(props.get("total_slots")),
         n_params=count(meta.get("n_params")),
         size_bytes=count(meta.get("size")),
-        extras=MappingProxyType(extras),
+        extras=extras,
         has_system_role=has_system_role,
         top_logprobs=top_logprobs,
         can_continue=bool(top_logprobs) and software in CONTINUE and await _continues(server, trial, software),
@@ -190,10 +190,12 @@ def _choose(server: Server, listed: Iterable[str], wanted: str | None) -> str:
 
 
 def refusal(server: Server, refused: Refused) -> ModelError:
-    """The error for a request that the server does not take and that no row is to blame for."""
+    """The error for a request that the server does not take."""
     hint = "It may be another kind of server, or an old one; see README on endpoints"
     if refused.status == 404:
         hint = "Check --endpoint (most addresses end in /v1) and --model"
+    if refused.status == 403:
+        hint = server.key_hint
     return ModelError(f"The endpoint refuses a request ({refused.status})", f"{server.url}: {refused.words}", hint)
 
 

@@ -17,11 +17,20 @@ OPENAI_COMPATIBLE = "openai-compatible"  # ModelInfo.engine of any model behind 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
-class ContextOverflow(Exception):
+class NoAnswer(Exception):
+    """Why one request has no answer where others may have: its row fails, and the run goes on."""
+
+
+class ContextOverflow(NoAnswer):
     """Prompt and answer do not fit in the context: the row is rejected, nothing is cut silently."""
 
     def __init__(self, n_prompt: int, max_tokens: int, n_ctx: int) -> None:
-        super().__init__(f"{n_prompt} prompt tokens + {max_tokens} do not fit in {n_ctx}")
+        # The numbers alone, so that it can be sent to another process.
+        super().__init__(n_prompt, max_tokens, n_ctx)
+
+    def __str__(self) -> str:
+        n_prompt, max_tokens, n_ctx = self.args
+        return f"{n_prompt} prompt tokens + {max_tokens} do not fit in {n_ctx}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class Engine(Protocol):
         """Take over a request; its answer comes back under `ticket`."""
         ...
 
-    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
         """Answers that are ready; works until there is one, or for about `timeout_s`.
 
         Without a timeout empty only if nothing was submitted.

@@ -66,6 +66,10 @@ def _descend(
         yield from _descend((*path, token), log_p + float(logprobs[token]), below, scores)
 
 
+class NotListed(Exception):
+    """No label is among the candidates for the first token: the model says something else."""
+
+
 def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Listing, dict[str, float]]:
     """Natural-log probability of each label from listed candidates; the probabilities sum to 1.
 
@@ -73,8 +77,8 @@ def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Li
     that follow it. Approximations, where score_labels would know:
 
     - a label's next token is the longest candidate that the label goes on
-      with, for the tokenizer is not known (at the beginning a space before it
-      counts as nothing if no label is found otherwise);
+      with, for the tokenizer is not known (at the beginning also after a
+      space, where labels are likelier so);
     - a label whose token is not listed gets the least probability listed, an
       upper bound, and is not followed further;
     - unless the server goes on with a given beginning (`can_continue`), only
@@ -82,7 +86,7 @@ def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Li
       counts as certain: an upper bound too.
 
     Labels must differ, at their first token where the server cannot go on:
-    else ValueError. So does an empty listing.
+    else ValueError. Raises NotListed where no label is found at the beginning.
     """
     if not all(labels) or len(set(labels)) != len(labels):
         raise ValueError(f"labels must differ: {list(labels)}")
@@ -98,15 +102,14 @@ def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Li
                 raise ValueError(f"the server cannot tell labels apart that begin alike: {list(group)}")
             scores[group[0]] = log_p
             continue
-        listing = yield path
-        if not listing:
-            raise ValueError("the server lists no candidates")
-        logprobs = dict(listing)
+        logprobs: Mapping[str, float] = dict((yield path))
         longer = [label for label in group if label != path]
+        least = min(logprobs.values(), default=0.0)
+        if not path:
+            logprobs = _beginnings(labels, logprobs)
+        elif not logprobs:
+            raise NotListed("lists no candidates")
         nexts = {label: _next(label[len(path) :], logprobs) for label in longer}
-        if not path and not any(nexts.values()):
-            logprobs = {text.removeprefix(" "): logprob for text, logprob in reversed(listing)}
-            nexts = {label: _next(label, logprobs) for label in longer}
         tokens = {token for token in nexts.values() if token}
         if path in group:
             goes_on = min(sum(math.exp(logprobs[token]) for token in tokens), 1.0)
@@ -114,10 +117,25 @@ def score_listed(labels: Sequence[str], can_continue: bool) -> Generator[str, Li
         for token in sorted(tokens):
             below = tuple(label for label in longer if nexts[label] == token)
             todo.append((path + token, log_p + logprobs[token], below))
-        least = min(logprobs.values())
         scores |= {label: log_p + least for label in longer if not nexts[label]}
     total = _log_sum(list(scores.values()))
     return {label: scores[label] - total for label in labels}
+
+
+def _beginnings(labels: Sequence[str], logprobs: Mapping[str, float]) -> Mapping[str, float]:
+    """The candidates for an answer's first token, without the space before it where labels are likelier with one."""
+    spaced = {text[1:]: logprob for text, logprob in logprobs.items() if text.startswith(" ")}
+
+    def found(among: Mapping[str, float]) -> float:
+        return math.fsum(math.exp(among[text]) for text in {_next(label, among) for label in labels} if text)
+
+    if not logprobs:
+        raise NotListed("lists no candidates")
+    best = max((logprobs, spaced), key=found)
+    if not any(_next(label, best) for label in labels):
+        likeliest = sorted(logprobs, key=logprobs.__getitem__, reverse=True)[:3]
+        raise NotListed(f"begins with none of the labels but with {', '.join(ascii(text[:20]) for text in likeliest)}")
+    return best
 
 
 def _next(rest: str, logprobs: Mapping[str, float]) -> str:

@@ -24,7 +24,7 @@ import llama_cpp
 
 from trustmine.errors import ModelError
 from trustmine.llm import hashes
-from trustmine.llm.base import ContextOverflow, ModelInfo, Progress
+from trustmine.llm.base import ContextOverflow, ModelInfo, NoAnswer, Progress
 from trustmine.llm.gguf import ENGINE, Model, file_sha256, n_cores, supports_gpu
 from trustmine.llm.kvcache import KVCache, Layout, Slot
 from trustmine.llm.labels import Logits, score_labels
@@ -104,7 +104,7 @@ class LocalEngine:
         self._n_busy = max(1, int(self._cache.layout.n_slots * _BUSY_SHARE))
         self._queue: list[_Waiting] = []
         self._running: dict[int, _Running] = {}  # by slot
-        self._done: list[tuple[int, Completion | ContextOverflow]] = []
+        self._done: list[tuple[int, Completion | NoAnswer]] = []
 
     @classmethod
     def open(
@@ -191,7 +191,7 @@ class LocalEngine:
         next(answering)  # what is wrong with a request is told here
         self._queue.append(_Waiting(ticket, request, prompt, answering, n_needed))
 
-    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._done and (self._queue or self._running):
             self._admit()

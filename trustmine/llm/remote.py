@@ -16,6 +16,8 @@ The same promises as in process, as far as the server keeps them:
   would obey them.
 - A penalty on repetition goes to llama-server alone. vLLM's counts the prompt
   too and would keep a model from naming what it has read.
+- A request that the server refuses, or answers with garbage, is its row's trouble: a filter of contents may be the
+  reason. If several different ones in a row fare so, something else is wrong, and the run stops.
 - An answer that ends for want of context is an overflow, as in process, where
   nothing begins that might not fit. Reasons to end other than the limit count
   as "stop": the stages judge the text.
@@ -36,9 +38,9 @@ from trustmine.config import Settings
 from trustmine.errors import ModelError
 from trustmine.llm import abilities, chat, inert, server
 from trustmine.llm.abilities import CONTINUE, LLAMA_SERVER, Abilities, Body
-from trustmine.llm.base import OPENAI_COMPATIBLE, ContextOverflow, ModelInfo
+from trustmine.llm.base import OPENAI_COMPATIBLE, ContextOverflow, ModelInfo, NoAnswer
 from trustmine.llm.hashes import rendered_hash, sha256_of
-from trustmine.llm.labels import Listing, score_listed
+from trustmine.llm.labels import Listing, NotListed, score_listed
 from trustmine.llm.server import Refused, Server
 from trustmine.records import Completion, Request
 
@@ -47,6 +49,9 @@ T = TypeVar("T")
 _REPEAT_WINDOW = 64  # generated tokens that a repetition penalty looks at, as in process
 _SEEDS = 0xFFFFFFFF  # llama.cpp takes seeds of 32 bits, the highest of which asks for a random one
 _PER_SLOT = 2  # one at work, the next on its way
+# Different requests that may go unanswered one after the other before the run stops.
+MAX_UNANSWERED = 8
+_NOT_THERE = frozenset({404, 405})  # whatever is asked
 _LENGTH = frozenset({"length", "max_tokens"})
 _ABORTED = frozenset({"abort", "error"})  # vLLM's reasons when it is shut down in the middle
 
@@ -58,8 +63,9 @@ class RemoteEngine:
         self._thread, self._server, self.abilities = thread, found, can
         # What waits at a server for one of few slots only comes nearer to its time limit.
         self._capacity = min(capacity, _PER_SLOT * can.n_slots) if can.n_slots else capacity
-        self._done: queue.SimpleQueue[tuple[int, Completion | ContextOverflow | BaseException]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, Completion | NoAnswer | BaseException]] = queue.SimpleQueue()
         self._n_waiting = 0
+        self._unanswered: set[str] = set()  # hashes of requests since the last one that was answered
         self._trouble: BaseException | None = None
         self._info = ModelInfo(
             sha256=model_hash(can.model),
@@ -117,16 +123,16 @@ class RemoteEngine:
         self._n_waiting += 1
         self._thread.start(self._work(ticket, request))
 
-    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
         if self._n_waiting == 0:
             return []
-        answers: list[tuple[int, Completion | ContextOverflow]] = []
+        answers: list[tuple[int, Completion | NoAnswer]] = []
         while self._trouble is None:
             try:
                 ticket, answer = self._done.get(block=not answers, timeout=timeout_s)
             except queue.Empty:
                 break
-            if isinstance(answer, Completion | ContextOverflow):
+            if isinstance(answer, Completion | NoAnswer):
                 answers.append((ticket, answer))
             else:
                 self._trouble = answer
@@ -147,19 +153,31 @@ class RemoteEngine:
         except BaseException as error:
             self._done.put((ticket, error))
 
-    async def _answer(self, request: Request) -> Completion | ContextOverflow:
+    async def _answer(self, request: Request) -> Completion | NoAnswer:
         began = time.perf_counter()
         try:
-            if request.labels:
-                return await self._score(request, began)
-            return await self._generate(request, began)
+            answer = await (self._score(request, began) if request.labels else self._generate(request, began))
         except Refused as refused:
             n_needed = 1 if request.labels else request.max_tokens
             if refused.is_too_long:
                 return ContextOverflow(refused.n_prompt, n_needed, self._info.n_ctx)
-            raise abilities.refusal(self._server, refused) from refused
+            error = abilities.refusal(self._server, refused)
+            if refused.status in _NOT_THERE:
+                raise error from refused
+            return self._no_answer(request, error)
+        except server.Garbled as error:
+            return self._no_answer(request, error)
+        self._unanswered.clear()
+        return answer
 
-    async def _generate(self, request: Request, began: float) -> Completion | ContextOverflow:
+    def _no_answer(self, request: Request, why: ModelError) -> NoAnswer:
+        """That this request has none; raises why if it is not the only one."""
+        self._unanswered.add(self.request_hash(request))
+        if len(self._unanswered) >= MAX_UNANSWERED:
+            raise why
+        return NoAnswer(f"{why.what}: {why.where}")
+
+    async def _generate(self, request: Request, began: float) -> Completion | NoAnswer:
         body = self._body(request, request.max_tokens)
         form = _form(request, self.abilities)
         if form == "grammar" and request.grammar is not None and self.abilities.grammar is not None:
@@ -172,7 +190,7 @@ class RemoteEngine:
         reason = choice.get("finish_reason")
         if reason in _ABORTED:
             what = "The endpoint has broken off an answer"
-            raise ModelError(what, f"{self._server.url}: {reason}", "Look at the server's log, and run it again")
+            raise server.Garbled(what, f"{self._server.url}: {reason}", "Look at the server's log, and run it again")
         # A server that says nothing of usage cannot have run out of context early: 0 is not less.
         if reason in _LENGTH and 0 < n_completion < request.max_tokens:
             return ContextOverflow(n_prompt, request.max_tokens, n_prompt + n_completion)
@@ -199,6 +217,10 @@ class RemoteEngine:
                 path = scoring.send(self._listing(answer))
         except StopIteration as stop:
             logprobs: dict[str, float] = stop.value
+        except NotListed as error:
+            hint = "It may think before it answers: turn that off at the server, or judge s0_3 with another model"
+            what = f"The endpoint's answer {self._server.shown(str(error))}"
+            raise server.Garbled(what, self._info.path, hint) from error
         except ValueError as error:
             hint = "llama-server and vLLM go on with an answer's beginning; or give s0_3's prompt labels that differ"
             raise ModelError(f"The labels cannot be scored: {error}", self._info.path, hint) from error

@@ -7,7 +7,8 @@
   more seldom (exponential back-off with jitter) or when Retry-After says, until
   nothing has been answered for `patience_s`. Waiting of some seconds is told
   to the logger `trustmine.llm.server`, whose warnings reach stderr.
-- An answer that is no JSON, too large or too late is an error with a reason.
+- An answer that is no JSON, too large or too late is an error with a reason. So is an internal error (500) that comes
+  to one request again and again while others are answered.
 
 All of it runs in one event loop; who owns that is left to others.
 """
@@ -32,6 +33,7 @@ from trustmine.errors import ModelError
 
 MAX_BODY_BYTES = 16 << 20  # an answer with 500 candidates for one token has 0.1 MB
 CONNECT_S = 10.0
+MAX_INTERNAL_ERRORS = 5  # that one request may meet while others are answered
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0  # between tries; each is cut by up to a half at random
 TELL_AFTER_S, TELL_EVERY_S = 3.0, 60.0  # what is over sooner is not worth a word
 # Shorter keys are placeholders ("EMPTY", "none"): cutting them out would garble plain text.
@@ -70,6 +72,10 @@ class Refused(Exception):
         self.n_prompt = n_prompt  # its tokens; 0 if that is not said
 
 
+class Garbled(ModelError):
+    """An answer that is none."""
+
+
 @dataclass(slots=True)
 class _Trouble:
     """A server that does not answer at present, as all requests see it."""
@@ -89,6 +95,7 @@ class Server:
     patience_s: float
     secret: str = field(repr=False)
     _trouble: _Trouble = field(default_factory=_Trouble)
+    _n_answered: int = 0
 
     async def get(self, path: str) -> Any:
         """The JSON value at a path below the address. Raises Refused, ModelError."""
@@ -115,10 +122,17 @@ class Server:
             raise self.garbage("is no JSON object", repr(answer))
         return answer
 
-    def garbage(self, why: str, said: str) -> ModelError:
+    @property
+    def key_hint(self) -> str:
+        """What to do when the key is refused."""
+        if self.secret:
+            return "Check the key in the environment variable that --api-key-env names"
+        return "It wants a key: put it into an environment variable and name that with --api-key-env"
+
+    def garbage(self, why: str, said: str) -> Garbled:
         """The error for an answer that is none."""
         hint = "Check that the address is that of an OpenAI-compatible server; most end in /v1"
-        return ModelError(f"The endpoint's answer {why}", f"{self.url}: {self.shown(said)}", hint)
+        return Garbled(f"The endpoint's answer {why}", f"{self.url}: {self.shown(said)}", hint)
 
     def shown(self, said: str) -> str:
         """Words of the server for an error: one short line of printable text, without the key."""
@@ -132,7 +146,8 @@ class Server:
 
     async def _ask(self, method: str, url: str, body: object, *, is_probe: bool) -> Any:
         """Asks until there is an answer or patience is over."""
-        n_tries = 0
+        n_tries = n_internal = 0
+        n_answered = self._n_answered
         while True:
             try:
                 async with self.gate:
@@ -144,8 +159,10 @@ class Server:
                 if 200 <= status < 300:
                     self._tell_of_answer()
                     return self._json(content)
-                refused = self._refusal(status, headers, content, url)
-                if refused.is_too_long or status not in _BUSY or (is_probe and status == 500):
+                refused = self._refusal(status, headers, content, url, is_probe)
+                n_internal += status == 500
+                is_its_own = n_internal >= MAX_INTERNAL_ERRORS and self._n_answered > n_answered
+                if refused.is_too_long or status not in _BUSY or (status == 500 and (is_probe or is_its_own)):
                     raise refused
                 reason, wanted_s = self.shown(str(refused)), _retry_after_s(headers.get("retry-after"))
             wait_s = min(FIRST_WAIT_S * 2**n_tries, LONGEST_WAIT_S) * random.uniform(0.5, 1)  # noqa: S311
@@ -174,6 +191,7 @@ class Server:
         if self._trouble.told_s is not None:
             _log.warning("%s answers again", self.url)
         self._trouble = _Trouble()
+        self._n_answered += 1
 
     async def _exchange(self, method: str, url: str, body: object) -> tuple[int, httpx.Headers, bytes]:
         """One request and its answer. Raises TimeoutError, httpx.TransportError, ModelError."""
@@ -195,7 +213,7 @@ class Server:
         except (ValueError, RecursionError) as error:
             raise self.garbage("is not JSON", content.decode("utf-8", "replace")) from error
 
-    def _refusal(self, status: int, headers: httpx.Headers, content: bytes, url: str) -> Refused:
+    def _refusal(self, status: int, headers: httpx.Headers, content: bytes, url: str, is_probe: bool) -> Refused:
         """What a status other than 2xx means; raises ModelError for what no other request would change."""
         text = content[:100_000].decode("utf-8", "replace")
         words, details = _words(text)
@@ -205,13 +223,9 @@ class Server:
             target = re.sub(r"[?#].*|(?<=//)[^/]*@", "", headers.get("location", ""))
             hint = "Redirects are not followed, so that the key stays here: give the right address with --endpoint"
             raise ModelError(f"The endpoint redirects ({status})", f"{url} to {self.shown(target)}", hint)
-        if status in (401, 403):
-            hint = (
-                "Check the key in the environment variable that --api-key-env names"
-                if self.secret
-                else "It wants a key: put it into an environment variable and name that with --api-key-env"
-            )
-            raise ModelError(f"The endpoint refuses the key ({status})", f"{self.url}: {said}", hint)
+        # Once the key was good enough, a firewall may be what forbids a request, for what stands in it.
+        if status == 401 or (status == 403 and is_probe):
+            raise ModelError(f"The endpoint refuses the key ({status})", f"{self.url}: {said}", self.key_hint)
         is_too_long = bool(_TOO_LONG.search(text))
         n_prompt = details.get("n_prompt_tokens")
         if not isinstance(n_prompt, int):
