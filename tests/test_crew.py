@@ -1,15 +1,18 @@
 """Workers that ask a model of their parent: who is killed is replaced, and a model is loaded once."""
 
 import os
+import pickle
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trustmine import ingest, pipeline
+from trustmine import crew, ingest, pipeline, worker
 from trustmine.config import Settings
 from trustmine.db import claims, queries
 from trustmine.db.claims import Scope, Tally
@@ -88,6 +91,45 @@ def test_a_killed_worker_is_replaced_and_its_rows_are_done(
     assert counts["s0_3"].passed + sum(counts["s0_3"].rejected.values()) == N_ROWS
     assert filled.execute("SELECT count(*) FROM verdicts").fetchone() == (N_ROWS,)
     assert claims.owners(filled) == []
+
+
+def test_prompts_that_do_not_fit_the_context_reject_their_rows(filled: sqlite3.Connection, db_path: Path) -> None:
+    settings = replace(SETTINGS, n_ctx=256)
+    models = pipeline.Models(filled, settings)
+    pipeline.run(db_path, filled, settings, models, pipeline.Plan(n_workers=2), board([]))
+    models.close()
+    assert queries.funnel(filled)["s0_3"].rejected == {worker.CONTEXT_OVERFLOW: N_ROWS}
+
+
+class Odd(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} at {where}")
+
+
+def test_an_error_that_cannot_be_sent_to_a_worker_still_fails_its_row_with_its_words(
+    filled: sqlite3.Connection, db_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = pipeline.Models(filled, SETTINGS)
+
+    def submit(ticket: int, request: Request) -> None:
+        raise Odd("no tokens", "the end")
+
+    monkeypatch.setattr(models.get()[0], "submit", submit)
+    pipeline.run(db_path, filled, SETTINGS, models, pipeline.Plan(n_workers=2), board([]))
+    models.close()
+    errors = filled.execute("SELECT DISTINCT error FROM failures").fetchall()
+    assert errors == [("RuntimeError: Odd: no tokens at the end",)]
+    assert filled.execute("SELECT count(*) FROM commits WHERE outcome = 'failed'").fetchone() == (N_ROWS,)
+
+
+@pytest.mark.parametrize("error", [Odd("a", "b"), RuntimeError(threading.Lock())])
+def test_errors_that_cannot_be_sent_become_ones_that_say_the_same(error: Exception) -> None:
+    error.add_note("the traceback")
+    there = pickle.loads(pickle.dumps(crew._sendable(error)))
+    assert str(there) == f"{type(error).__name__}: {error}"
+    assert there.__notes__ == ["the traceback"]
 
 
 def test_rows_that_come_while_it_runs_are_worked_on(conn: sqlite3.Connection, db_path: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The loop: what is complete is kept, what is not is given back, trouble stays where it belongs."""
 
+import hashlib
 import os
 import signal
 import sqlite3
@@ -13,14 +14,14 @@ from typing import Any, cast
 
 import pytest
 
-from trustmine import console, ingest, labels, pipeline, tools, worker
+from trustmine import calibration, console, ingest, labels, pipeline, tools, worker
 from trustmine.config import Settings
 from trustmine.db import claims, queries, recipes
 from trustmine.db.claims import Scope
 from trustmine.demo import write_demo, write_known_fixes
 from trustmine.errors import RepositoryError
-from trustmine.llm.base import Engine
-from trustmine.records import Advance, Commit, Outcome
+from trustmine.llm.base import Engine, NoAnswer
+from trustmine.records import Advance, Commit, Completion, Outcome, Request
 from trustmine.stages import s0_1_match
 from trustmine.stages.base import Context
 
@@ -255,6 +256,90 @@ def test_prompts_that_do_not_fit_the_context_reject_their_rows(filled: sqlite3.C
     engine[0].close()
     assert tally.total == tally.rejected > 10
     assert queries.funnel(filled)["s0_3"].rejected == {worker.CONTEXT_OVERFLOW: tally.total}
+
+
+class Late:
+    """An engine that answers when it is told to."""
+
+    capacity = 2
+    info = SimpleNamespace(name="late", sha256="0", engine="none", n_ctx=4096)
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, Request]] = []
+        self.waiting: dict[int, Request] = {}
+        self.answers: list[tuple[int, Completion | NoAnswer]] = []
+        self.timeouts: list[float | None] = []
+
+    @staticmethod
+    def request_hash(request: Request) -> str:
+        return hashlib.sha256(repr(request).encode()).hexdigest()
+
+    def submit(self, ticket: int, request: Request) -> None:
+        self.asked.append((ticket, request))
+        self.waiting[ticket] = request
+
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
+        self.timeouts.append(timeout_s)
+        answers, self.answers = self.answers, []
+        return answers
+
+    def answer(self, *tickets: int) -> None:
+        logprobs = {spelling: -float(n) for n, spelling in enumerate(calibration.SPELLINGS)}
+        for ticket in tickets:
+            digest = self.request_hash(self.waiting.pop(ticket))
+            self.answers.append((ticket, Completion("yes", "label", logprobs, 9, 0, 0, 1.0, digest, "rendered")))
+
+
+@pytest.fixture
+def late(filled: sqlite3.Connection) -> tuple[Late, worker.Line]:
+    """An engine, and a line at s0_3 that asks it."""
+    settings = Settings(calibration_rows=0, rationale="none", lease_s=60)
+    for stage in ("s0_1", "s0_2"):
+        worker.advance(filled, stage, settings)
+    model_id = filled.execute(
+        "INSERT INTO models (sha256, name, path, size_bytes, mtime_ns, architecture, n_params, n_ctx_train, engine) "
+        "VALUES ('0', 'late', '', 0, 0, '', 0, 0, 'none') RETURNING id"
+    ).fetchone()[0]
+    engine = Late()
+    here = worker.post(filled, "s0_3", settings, claims.worker_name(), model=(cast(Any, engine), model_id))
+    return engine, worker.Line({"s0_3": here}.get)
+
+
+def test_a_row_whose_lease_ran_out_while_its_machine_slept_is_asked_about_once(
+    filled: sqlite3.Connection, late: tuple[Late, worker.Line]
+) -> None:
+    engine, line = late
+    line.fill(["s0_3"])
+    (_, other), (slow, question) = engine.asked
+    filled.execute("UPDATE commits SET claim_until_s = 1 WHERE claim_owner IS NOT NULL")
+    while len(line.rows) == 2:  # the other row is answered, too late
+        engine.answer(*(ticket for ticket in engine.waiting if ticket != slow))
+        line.take_answers(0.0)
+    while line.fill(["s0_3"]) or line.rows:
+        engine.answer(*([ticket for ticket in engine.waiting if ticket != slow] or engine.waiting))
+        line.take_answers(0.0)
+    asked = [request for _, request in engine.asked]
+    assert (asked.count(other), asked.count(question)) == (2, 1)
+    counts = queries.funnel(filled)["s0_3"]
+    assert (counts.pending, counts.claimed, counts.failed) == (0, 0, 0)
+    assert filled.execute("SELECT count(*) FROM verdicts").fetchone() == (counts.passed,)
+
+
+def test_leases_are_seen_to_while_the_model_is_slow(filled: sqlite3.Connection, late: tuple[Late, worker.Line]) -> None:
+    engine = late[0]
+    settings = Settings(calibration_rows=0, rationale="none")
+    poll = engine.poll
+
+    def slow(timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
+        if len(engine.timeouts) > 2:
+            engine.answer(*engine.waiting)
+        return poll(timeout_s)
+
+    engine.poll = slow  # type: ignore[method-assign]
+    model_id = filled.execute("SELECT max(id) FROM models").fetchone()[0]
+    worker.advance(filled, "s0_3", settings, engine=(cast(Any, engine), model_id), allowance=worker.Allowance(1))
+    assert all(timeout_s is not None and timeout_s < settings.lease_s / 3 for timeout_s in engine.timeouts)
+    assert filled.execute("SELECT count(*) FROM verdicts").fetchone() == (1,)
 
 
 def test_rows_that_a_list_has_judged_load_no_model_and_are_not_stale_for_want_of_one(

@@ -15,6 +15,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from trustmine.db import claims, queries
 from trustmine.db.claims import Scope, Tally
 from trustmine.db.connect import connect
 from trustmine.errors import TrustmineError
-from trustmine.llm.base import ContextOverflow, Engine, ModelInfo
+from trustmine.llm.base import Engine, ModelInfo, NoAnswer
 from trustmine.records import Completion, Request
 from trustmine.stages import aside, asks_model, get
 from trustmine.worker import Allowance, Line, Post
@@ -39,7 +40,6 @@ GLANCE_S = 0.02  # how long the model works before the parent looks for news aga
 # Deaths of workers in a row, without a row finished in between, before a run gives up.
 MAX_DEATHS = 12
 DYING_S = 0.5  # how long a process whose pipes are closed may take to be gone
-PATIENCE_S = 5.0  # how long a worker waits for answers before it sees to its leases
 NICENESS = 10  # of workers beside a model that needs the cores
 
 # A model that is asked for: the engine with its model's id; None where no row of the stage asks.
@@ -95,11 +95,12 @@ class Crew:
     _engine: Engine | None = None
     _workers: list[_Worker] = field(default_factory=list)
     _tickets: dict[int, "_Question"] = field(default_factory=dict)
-    _kept: dict[str, Completion | ContextOverflow] = field(default_factory=dict)  # answers whose worker has died
+    _kept: dict[str, Completion | NoAnswer] = field(default_factory=dict)  # answers whose worker has died
     _next_ticket: int = 0
     _n_deaths: int = 0
     _trouble: BaseException | None = None
     _allowances: dict[str, Allowance] = field(default_factory=dict)
+    _models: dict[str, "_Model | None"] = field(default_factory=dict)  # by stage, once asked for
     _stages: tuple[str, ...] = ()
 
     def run(self, phases: Sequence[Sequence[str]], feed: Iterator[object] | None = None) -> None:
@@ -143,13 +144,18 @@ class Crew:
             wait_s = 0.0
         for ready in multiprocessing.connection.wait(list(links), wait_s):
             self._hear(links[ready])  # type: ignore[index]
-        if self._engine is not None and self._tickets:
-            for ticket, answer in self._engine.poll(GLANCE_S):
-                question = self._tickets.pop(ticket)
-                if question.asked_by is None:
-                    self._kept[question.hash] = answer
-                else:
-                    _tell(question.asked_by.link, ("answer", question.ticket, answer))
+        self._deliver(GLANCE_S)
+
+    def _deliver(self, timeout_s: float | None) -> None:
+        """Let the model work, for so long or until something is answered, and pass the answers on."""
+        if self._engine is None or not self._tickets:
+            return
+        for ticket, answer in self._engine.poll(timeout_s):
+            question = self._tickets.pop(ticket)
+            if question.asked_by is None:
+                self._kept[question.hash] = answer
+            else:
+                _tell(question.asked_by.link, ("answer", question.ticket, answer))
 
     def _hear(self, one: _Worker) -> None:
         try:
@@ -178,17 +184,24 @@ class Crew:
         elif what == "model":
             (stage,) = news
             assert isinstance(stage, str)
-            found = self.open_model(stage)
-            if found is None:
-                _tell(one.link, ("model", None))
-                return
-            self._engine, model_id = found
-            share = -(-self._engine.capacity // self.n_workers) + 1
-            _tell(one.link, ("model", _Model(self._engine.info, model_id, share, self._engine.request_hash)))
+            if stage not in self._models:
+                self._models[stage] = self._open(stage)
+            _tell(one.link, ("model", self._models[stage]))
         elif what == "trouble":
             (error,) = news
             assert isinstance(error, BaseException)
             self._trouble = self._trouble or error
+
+    def _open(self, stage: str) -> _Model | None:
+        """The model for a stage; what is asked for a calibration would mix with what is under way."""
+        while self._tickets:
+            self._deliver(None)
+        found = self.open_model(stage)
+        if found is None:
+            return None
+        self._engine, model_id = found
+        share = -(-self._engine.capacity // self.n_workers) + 1
+        return _Model(self._engine.info, model_id, share, self._engine.request_hash)
 
     def _ask(self, engine: Engine, one: _Worker, ticket: int, request: Request) -> None:
         """Hand a question to the model, unless it was asked by a worker that has died since."""
@@ -206,7 +219,7 @@ class Crew:
         except TrustmineError:
             raise
         except Exception as wrong:  # what is wrong with a question is its row's trouble
-            _tell(one.link, ("answer", ticket, wrong))
+            _tell(one.link, ("answer", ticket, _sendable(wrong)))
             return
         self._tickets[self._next_ticket] = _Question(digest, one, ticket)
 
@@ -253,6 +266,18 @@ def _tell(link: Connection, message: object) -> None:
         link.send(message)
 
 
+def _sendable(error: BaseException) -> BaseException:
+    """The error, or one that says the same where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+    except Exception:
+        said = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            said.add_note(note)
+        return said
+    return error
+
+
 # -------------------------------------------------------------------- in a worker process
 
 
@@ -261,7 +286,7 @@ class _Asked:
 
     def __init__(self, link: Connection) -> None:
         self._link = link
-        self._answers: list[tuple[int, Completion | ContextOverflow]] = []
+        self._answers: list[tuple[int, Completion | NoAnswer]] = []
         self._n_looks = 0
         self._model: _Model | None = None
         self.capacity = 1
@@ -280,7 +305,7 @@ class _Asked:
     def submit(self, ticket: int, request: Request) -> None:
         self._link.send(("ask", ticket, request))
 
-    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | ContextOverflow]]:
+    def poll(self, timeout_s: float | None = None) -> list[tuple[int, Completion | NoAnswer]]:
         while not self._answers and self._link.poll(timeout_s):
             self._read()
             if timeout_s is not None:
@@ -291,11 +316,17 @@ class _Asked:
     def close(self) -> None:
         pass
 
-    def open(self, stage: str) -> tuple[Engine, int] | None:
-        """The engine with its model's id; None if no row of this stage asks."""
+    def open(self, stage: str, meanwhile: Callable[[], None]) -> tuple[Engine, int] | None:
+        """The engine with its model's id; None if no row of this stage asks.
+
+        It may have to be calibrated first, which takes long: `meanwhile` is called now and then.
+        """
         self._link.send(("model", stage))
-        while not isinstance(message := self._read(), _Model | None):
-            pass
+        message: object = ""
+        while not isinstance(message, _Model | None):
+            if self._link.poll(worker.PATIENCE_S):
+                message = self._read()
+            meanwhile()
         if message is None:
             return None
         self._model, self.capacity = message, message.capacity
@@ -332,7 +363,7 @@ def _main(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
     except BaseException as error:
         # Tracebacks do not travel between processes: they go along as a note.
         error.add_note("".join(traceback.format_exception(error)))
-        _tell(link, ("trouble", error))
+        _tell(link, ("trouble", _sendable(error)))
 
 
 def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> None:
@@ -348,7 +379,7 @@ def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
                 return None
             model, scope = None, task.scope
             if asks_model(get(stage), task.settings):
-                model = asked.open(stage)
+                model = asked.open(stage, lambda: line.renew())
                 if model is None:
                     scope = replace(scope, is_labelled=True, qualities=task.settings.trusted_labels)
             posts[stage] = worker.post(
@@ -370,7 +401,7 @@ def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
         while True:
             found = line.fill(stages)
             if line.rows:
-                line.take_answers(0.0 if found else PATIENCE_S)
+                line.take_answers(0.0 if found else worker.PATIENCE_S)
             elif not found:
                 stages = asked.wait_to_look()
             if asked.stages is not None:

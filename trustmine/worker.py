@@ -9,6 +9,7 @@ TrustmineError is trouble with the run and stops it. Ctrl-C keeps every result
 that is complete and gives the other rows back. Processes are crew.py's.
 """
 
+import itertools
 import multiprocessing
 import sqlite3
 import time
@@ -29,6 +30,7 @@ from trustmine.records import Advance, Commit, Completion, Outcome, Reject, Requ
 from trustmine.stages import aside, asks_model, get, prepare
 from trustmine.stages.base import Asking, Context, Stage
 
+PATIENCE_S = 5.0  # how long a worker waits for answers before it sees to its leases
 WITHOUT_MODEL = 8  # rows claimed at once by a stage that could ask, where no row does: others may want some
 CONTEXT_OVERFLOW = "context_overflow"  # the reason any stage that asks a model may reject for
 
@@ -194,7 +196,7 @@ def advance(
         here = post(conn, stage_name, settings, worker, model=engine, scope=scope, allowance=allowance, progress=count)
         line = Line({stage_name: here}.get)
         while line.fill([stage_name]) or line.rows:
-            line.take_answers()
+            line.take_answers(PATIENCE_S)
     finally:
         leave(conn, worker, [stage_name])
     return total
@@ -217,7 +219,8 @@ class Line:
     def __init__(self, posts: Callable[[str], Post | None]) -> None:
         """`posts` gives the post of a stage; None where this line has none, or no row is pending."""
         self._posts = posts
-        self.rows: dict[int, _Row] = {}  # by commit id, which is the ticket of its question too
+        self.rows: dict[int, _Row] = {}  # by the ticket of their question
+        self._tickets = itertools.count(1)
         self._stages: Sequence[str] = ()
         self._last: Post | None = None  # any post of this worker: leases are renewed through it
         self._renew_at = 0.0
@@ -238,13 +241,16 @@ class Line:
                 room = self._room(here)
                 commits = here.claim(room) if room > 0 else []
                 for commit in commits:
-                    self._start(here, commit)
-                    self._renew()  # a row that asks nothing has all of its work here
+                    if self._is_in_hand(commit, here):
+                        here.allowance.give_back(1)
+                    else:
+                        self._start(here, commit)
+                    self.renew()  # a row that asks nothing has all of its work here
                 found = found or bool(commits)
             elif commits := here.claim(here.ctx.settings.batch_size):
                 self._compute(here, commits)
                 return True
-        self._renew()
+        self.renew()
         return found
 
     def _room(self, here: Post) -> int:
@@ -254,14 +260,28 @@ class Line:
         waiting = [row.post.model[0].capacity for row in self.rows.values() if row.post.model is not None]
         return min(WITHOUT_MODEL, max(waiting, default=WITHOUT_MODEL) - len(self.rows))
 
-    def take_answers(self, timeout_s: float | None = None) -> None:
-        """Give rows the answers that are ready; without a timeout wait for one, if a row asks."""
+    def _is_in_hand(self, commit: Commit, here: Post) -> bool:
+        """Whether a claimed row still waits for its answer here: its lease had run out, as when a machine sleeps.
+
+        If it waits at another stage, it has been worked on by others since, and is let go of.
+        """
+        for ticket, row in list(self.rows.items()):
+            if row.commit.id == commit.id:
+                if row.post is here:
+                    return True
+                del self.rows[ticket]
+        return False
+
+    def take_answers(self, timeout_s: float) -> None:
+        """Give rows the answers that are ready; wait for one for so long, if a row asks."""
         for engine in {
             id(row.post.model[0]): row.post.model[0] for row in self.rows.values() if row.post.model
         }.values():
             for ticket, answer in engine.poll(timeout_s):
-                self._step(self.rows[ticket], answer)
-        self._renew()
+                row = self.rows.pop(ticket, None)
+                if row is not None:  # else it was let go of
+                    self._step(row, answer)
+        self.renew()
 
     def _start(self, here: Post, commit: Commit) -> None:
         self._step(_Row(commit, here, cast(Asking, here.stage.run(commit, here.ctx))), None)
@@ -291,14 +311,14 @@ class Line:
                 engine = here.model[0]
                 answer = calls.recorded(here.conn, engine.request_hash(row.request))
                 if answer is None:
-                    self.rows[row.commit.id] = row
-                    engine.submit(row.commit.id, row.request)
+                    ticket = next(self._tickets)
+                    self.rows[ticket] = row
+                    engine.submit(ticket, row.request)
                     return
         except TrustmineError:
             raise
         except Exception as error:
             outcome = _failure(error)
-        self.rows.pop(row.commit.id, None)
         tally = here.finish([(row.commit, outcome)], row.made)
         if isinstance(outcome, Advance) and tally.advanced and not row.commit.is_aside:
             self._follow(row.commit.id, here.stage.NAME)
@@ -324,12 +344,12 @@ class Line:
         try:
             for commit in commits:
                 results.append((commit, _outcome(here, commit)))
-                self._renew()
+                self.renew()
         finally:
             tally = here.finish(results)  # also on Ctrl-C: what is complete is kept
         return tally
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Fresh leases for the rows in hand, long before they run out."""
         if time.monotonic() < self._renew_at:
             return
