@@ -19,7 +19,7 @@ CREATE TABLE repos (
     id            INTEGER PRIMARY KEY,
     name          TEXT NOT NULL UNIQUE,   -- what --repo takes: owner/name of the remote, else the folder's name
     path          TEXT NOT NULL UNIQUE,   -- absolute path of the git directory on this machine
-    url           TEXT,                   -- where it was cloned from; NULL for a local path
+    url           TEXT,                   -- where it was cloned from, without user and password; NULL for a local path
     is_shallow    INTEGER NOT NULL DEFAULT 0 CHECK (is_shallow IN (0, 1)),
     ingested_at_s REAL NOT NULL           -- time of the last ingest
 ) STRICT;

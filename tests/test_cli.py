@@ -291,11 +291,13 @@ def test_our_own_bug_leaves_a_log_and_exits_with_3(run: Run, monkeypatch: pytest
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(config, "load", broken)
+    monkeypatch.setattr(sys, "argv", ["trustmine", "ingest", "https://me:secret@example.org/owner/name"])
     code, _, err = run("settings")
     assert code == 3
     log = Path(err.rsplit("Details: ", 1)[1].strip())
     assert "ZeroDivisionError: oops" in log.read_text()
     assert "Traceback" in log.read_text()
+    assert "'https://example.org/owner/name'" in log.read_text() and "secret" not in log.read_text()
     log.unlink()
 
 

@@ -552,6 +552,7 @@ def test_what_cannot_be_opened_is_explained(tmp_path: Path) -> None:
         (None, "project", None),
         ("https://example.org/owner/name.git", "owner/name", "https://example.org/owner/name.git"),
         ("https://me:secret@example.org/owner/name", "owner/name", "https://example.org/owner/name"),
+        ("https://me:s@cret@example.org/owner/n@me", "owner/n@me", "https://example.org/owner/n@me"),
         ("git@example.org:owner/name.git", "owner/name", "git@example.org:owner/name.git"),
         ("ssh://git@example.org:22/deep/owner/name.git/", "owner/name", "ssh://example.org:22/deep/owner/name.git/"),
         ("/srv/git/name.git", "project", "/srv/git/name.git"),
@@ -578,7 +579,7 @@ def test_clone_and_fetch_follow_a_forced_push(work: Work, tmp_path: Path) -> Non
     assert GitRepo.open(folder).resolve("main") == first
     work.write("a.c", b"2\n")
     work.git("commit", "-q", "-a", "--amend", "-m", "other")
-    gitrepo.fetch(folder)
+    gitrepo.fetch(folder, str(work.folder))
     assert GitRepo.open(folder).resolve("main") == work.git("rev-parse", "HEAD").decode() != first
     with pytest.raises(RepositoryError, match="already there"):
         gitrepo.clone_bare(str(work.folder), folder)
@@ -600,7 +601,7 @@ def test_fetch_refuses_a_folder_whose_configuration_could_run_programs(work: Wor
     gitrepo.clone_bare(str(work.folder), tmp_path / "clone")
     work.git("--git-dir", str(tmp_path / "clone"), "config", "remote.origin.uploadpack", f"touch {tmp_path}/ran")
     with pytest.raises(RepositoryError, match="uploadpack"):
-        gitrepo.fetch(tmp_path / "clone")
+        gitrepo.fetch(tmp_path / "clone", str(work.folder))
     assert not (tmp_path / "ran").exists()
 
 

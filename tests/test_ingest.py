@@ -1,14 +1,21 @@
 """Histories become rows: all commits once, parents first, new ones only the next time."""
 
+import base64
+import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from trustmine import ingest, worker
+from trustmine.cli import main
 from trustmine.config import Settings
+from trustmine.db.connect import connect
 from trustmine.errors import RepositoryError
 from trustmine.text import encode
 
@@ -142,6 +149,125 @@ def test_a_url_is_cloned_once_and_fetched_then(conn: sqlite3.Connection, git: Gi
     commit(git, 1, "later")
     assert ingest.ingest(conn, ingest.find(url, cache=cache)).n_new == 1
     assert conn.execute("SELECT url FROM repos").fetchall() == [(url,)]
+
+
+class _Guarded(SimpleHTTPRequestHandler):
+    """Hands out files to whoever comes with the user's name and the token of the server."""
+
+    def do_GET(self) -> None:
+        wanted = base64.b64encode(self.server.user.encode()).decode()  # type: ignore[attr-defined]
+        if self.headers.get("Authorization") == f"Basic {wanted}":
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="git"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def guarded(git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    """A web server with tmp_path/served/owner/toy.git, a copy of the repository of `git`, for `user` alone."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("TRUSTMINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Guarded, directory=str(tmp_path / "served")))
+    server.user = "me:s3cr3t"  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def serve(tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "served", ignore_errors=True)
+    served = tmp_path / "served" / "owner" / "toy.git"
+    subprocess.run(["git", "clone", "-q", "--bare", str(tmp_path / "repo"), str(served)], check=True)
+    subprocess.run(["git", "update-server-info"], check=True, cwd=served)
+
+
+def ingested(url: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["ingest", url])
+    return int(end.value.code or 0)
+
+
+def files_with(word: str, folder: Path) -> list[Path]:
+    """What holds the word in its name or its bytes."""
+    return [
+        path
+        for path in folder.rglob("*")
+        if word in path.name or (path.is_file() and word.encode() in path.read_bytes())
+    ]
+
+
+def test_a_password_in_a_url_is_for_git_alone(
+    guarded: ThreadingHTTPServer, git: Git, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit(git, 2)
+    serve(tmp_path)
+    place = f"127.0.0.1:{guarded.server_port}/owner/toy.git"
+    assert ingested(f"http://me:s3cr3t@{place}") == 0
+    commit(git, 1, "later")
+    serve(tmp_path)
+    assert ingested(f"http://me:s3cr3t@{place}") == 0
+    guarded.user = "me:n3w"  # type: ignore[attr-defined]
+    commit(git, 1, "again")
+    serve(tmp_path)
+    assert ingested(f"http://me:s3cr3t@{place}") == 1, "the old one is refused"
+    assert ingested(f"http://s3cr3t@{place}") == 1, "git asks for the password of a user"
+    assert ingested(f"http://me:n3w@{place}") == 0
+    said = "".join(capsys.readouterr())
+    assert f"Cloning or fetching http://{place}" in said and "owner/toy: 1 new commits, 4 in all" in said
+    assert "s3cr3t" not in said and "n3w" not in said
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [
+        f"127.0.0.1-{guarded.server_port}-owner-toy.git.git"
+    ]
+    for word in ("s3cr3t", "n3w"):
+        assert files_with(word, tmp_path) == []
+    conn = connect(tmp_path / "trustmine.db", read_only=True)
+    assert conn.execute("SELECT name, url FROM repos").fetchall() == [("owner/toy", f"http://{place}")]
+    conn.close()
+
+
+def test_a_password_that_was_stored_before_goes_with_the_next_ingest(
+    guarded: ThreadingHTTPServer, conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 2)
+    serve(tmp_path)
+    place = f"127.0.0.1:{guarded.server_port}/owner/toy.git"
+    url, cache = f"http://me:s3cr3t@{place}", tmp_path / "cache"
+    folder = cache / f"me-s3cr3t-127.0.0.1-{guarded.server_port}-owner-toy.git.git"
+    subprocess.run(["git", "clone", "-q", "--bare", "--template=", url, str(folder)], check=True)
+    assert files_with("s3cr3t", cache) == [folder, folder / "config"]
+    before = ingest.ingest(conn, ingest.find(str(folder)), name="mine")
+    conn.execute("UPDATE repos SET url = ?", (url,))
+    commit(git, 1, "later")
+    serve(tmp_path)
+    done = ingest.ingest(conn, ingest.find(url, cache=str(cache)))
+    assert (done.repo, done.n_new, done.n_commits) == ("mine", 1, 3)
+    assert files_with("s3cr3t", cache) == []
+    [(path, stored)] = conn.execute("SELECT path, url FROM repos").fetchall()
+    assert (path, stored) == (done.path, f"http://{place}") != (before.path, url)
+
+
+def test_a_clone_of_another_address_is_not_fetched_into(git: Git, tmp_path: Path) -> None:
+    commit(git, 1)
+    cache = str(tmp_path / "cache")
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "repo"), str(tmp_path / "re-po")], check=True)
+    (tmp_path / "re").mkdir()
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "repo"), str(tmp_path / "re" / "po")], check=True)
+    ingest.find(f"file://{tmp_path}/re-po", cache=cache)
+    ingest.find(f"file://{tmp_path}/re-po/", cache=cache)
+    with pytest.raises(RepositoryError, match=r"it is a clone of file://.*re-po, not of file://.*re/po"):
+        ingest.find(f"file://{tmp_path}/re/po", cache=cache)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ _NEUTRAL = {
 _CLONE_KEYS = re.compile(
     r"core\.(repositoryformatversion|filemode|bare|ignorecase|precomposeunicode|symlinks)|remote\.origin\.(url|fetch)"
 )
+_ORIGIN = ("config", "--local", "--replace-all", "remote.origin.url")
 
 
 def _environment(*, network: bool) -> dict[str, str]:
@@ -293,7 +294,8 @@ def _stop(process: "subprocess.Popen[bytes]", errors: IO[bytes] | None = None) -
 def clone_bare(url: str, folder: str | Path) -> None:
     """Clone branches and tags of a URL or path into a new bare repository.
 
-    The folder appears only when the clone is whole. Raises RepositoryError.
+    The folder appears only when the clone is whole. Its configuration keeps the
+    URL without name and password. Raises RepositoryError.
     """
     target = Path(folder)
     if target.exists():
@@ -302,41 +304,55 @@ def clone_bare(url: str, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as part:
         work = Path(part) / "clone"
         arguments = ["clone", "--bare", "--quiet", "--template=", "--", url, str(work)]
-        _network(
-            ["git", "-c", f"core.hooksPath={os.devnull}", *arguments], f"Cannot clone {without_password(url)}", url
-        )
+        what = f"Cannot clone {without_password(url)}"
+        _network(["git", "-c", f"core.hooksPath={os.devnull}", *arguments], what, url)
+        if without_password(url) != url:
+            _network(["git", "--git-dir", str(work), *_ORIGIN, without_password(url)], what, url)
         shutil.move(work, target)
 
 
-def fetch(folder: str | Path) -> None:
-    """Bring a clone made by `clone_bare` up to date, forced pushes and deletions included.
+def fetch(folder: str | Path, url: str) -> None:
+    """Bring a clone of this URL made by `clone_bare` up to date, forced pushes and deletions included.
 
-    Refuses a folder whose configuration holds more than such a clone's: it
-    could name programs to run. Raises RepositoryError.
+    Name and password are those of the URL given; the clone keeps none. Refuses
+    a clone of another address, and a folder whose configuration holds more than
+    such a clone's: it could name programs to run. Raises RepositoryError.
     """
     base = ["git", "--git-dir", str(folder), "-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false"]
     what = f"Cannot fetch into {folder}"
-    listed = _network([*base, "config", "--local", "--includes", "--name-only", "--list"], what, None)
-    odd = [key for key in listed.splitlines() if not _CLONE_KEYS.fullmatch(key)]
+    listed = _network([*base, "config", "--local", "--includes", "--null", "--list"], what, url)
+    config = dict(entry.partition("\n")[::2] for entry in listed.split("\0") if entry)
+    odd = [key for key in config if not _CLONE_KEYS.fullmatch(key)]
     if odd:
         raise RepositoryError(what, f"its config sets {', '.join(odd)}", "Fetch by hand, or remove it to clone again")
+    origin = config.get("remote.origin.url", "")
+    if address(origin) != address(url):
+        where = f"it is a clone of {without_password(origin)}, not of {without_password(url)}"
+        raise RepositoryError(what, where, "Set another folder for clones (cache), or remove this one to clone again")
+    if without_password(origin) != origin:  # a clone of trustmine before it left them out
+        _network([*base, *_ORIGIN, without_password(origin)], what, url)
     refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
     options = ["--quiet", "--prune", "--no-auto-maintenance", "--no-recurse-submodules", "--no-write-fetch-head"]
-    _network([*base, "fetch", *options, "--", "origin", *refspecs], what, None)
+    _network([*base, "fetch", *options, "--", url, *refspecs], what, url)
 
 
-def _network(command: list[str], what: str, url: str | None) -> str:
+def _network(command: list[str], what: str, url: str) -> str:
     done = subprocess.run(
         command, env=_environment(network=True), stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     if done.returncode:
         words = (done.stderr.decode(errors="replace").strip() or f"git ended with {done.returncode}").splitlines()[0]
-        if url is not None:
-            words = words.replace(url, without_password(url))
+        # git may also name a part of the URL: the one that it wants a password for.
+        words = re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s]*@", r"\1", words.replace(url, without_password(url)))
         raise RepositoryError(what, f"git: {words}", "Check the address, the network and your access rights")
     return done.stdout.decode(errors="replace")
 
 
 def without_password(url: str) -> str:
     """The URL without a user's name and password, so that it can be stored and shown."""
-    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*@", r"\1", url)
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", url)
+
+
+def address(url: str) -> str:
+    """What all ways to ask for the same thing have in common: no scheme, no user, no slash at the end."""
+    return re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", without_password(url)).rstrip("/")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from trustmine import gitrepo
+from trustmine import gitcli, gitrepo
 from trustmine.db import recipes
 from trustmine.db.connect import transaction
 from trustmine.db.facts import as_json
@@ -62,16 +62,17 @@ class Source:
     """A repository that can be read, and the commits to walk from."""
 
     repo: GitRepo
-    url: str | None
+    url: str | None  # without name and password
     tips: Mapping[str, str]  # ref -> SHA
 
 
 def find(repo: str, *, refs: Sequence[str] = ("HEAD",), cache: str | None = None) -> Source:
     """The repository at a path or URL, before any database is touched. Raises RepositoryError.
 
-    A URL is cloned bare into the cache folder, or fetched if it is there.
+    A URL is cloned bare into the cache folder, or fetched if it is there. A name
+    and a password in it are for git alone.
     """
-    url = repo if is_url(repo) else None
+    url = gitcli.without_password(repo) if is_url(repo) else None
     opened = GitRepo.open(_cloned(repo, cache_folder(cache)) if url else repo)
     return Source(opened, url, {ref: opened.resolve(ref) for ref in refs})
 
@@ -130,18 +131,26 @@ def steps(conn: sqlite3.Connection, source: Source, repo_id: int) -> Generator[i
 
 def _cloned(url: str, folder: Path) -> Path:
     """The bare clone of a URL in the cache, fetched anew if it was there."""
-    target = folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"^[a-z][a-z0-9+.-]*://", "", url)).strip("-.") + ".git")
+    target = folder / _folder_name(gitcli.address(url))
+    former = folder / _folder_name(re.sub(r"^[a-z][a-z0-9+.-]*://", "", url))
+    if former.exists() and not target.exists():  # its name holds a name and a password: so it was before
+        former.rename(target)
     if target.exists():
-        gitrepo.fetch(target)
+        gitrepo.fetch(target, url)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         gitrepo.clone_bare(url, target)
     return target
 
 
+def _folder_name(address: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", address).strip("-.") + ".git"
+
+
 def _repo_row(conn: sqlite3.Connection, repo: GitRepo, url: str | None, name: str) -> int:
     with transaction(conn):
-        found = conn.execute("SELECT id FROM repos WHERE path = ?", (repo.path,)).fetchone()
+        found = conn.execute("SELECT id, url FROM repos WHERE path = ?", (repo.path,)).fetchone()
+        found = found or _row_with_password(conn, url)
         if found is None:
             taken = conn.execute("SELECT path FROM repos WHERE name = ?", (name,)).fetchone()
             if taken is not None:
@@ -153,7 +162,16 @@ def _repo_row(conn: sqlite3.Connection, repo: GitRepo, url: str | None, name: st
                 (name, repo.path, url, repo.is_shallow, time.time()),
             )
             return int(cursor.lastrowid or 0)
-    return int(found[0])
+        row_id, stored = found
+        url = url or (gitcli.without_password(stored) if stored else None)
+        conn.execute("UPDATE repos SET path = ?, url = ? WHERE id = ?", (repo.path, url, row_id))
+    return int(row_id)
+
+
+def _row_with_password(conn: sqlite3.Connection, url: str | None) -> tuple[int, str] | None:
+    """Id and URL of a row of the same URL that was stored with name and password, which its path then holds as well."""
+    rows = conn.execute("SELECT id, url FROM repos WHERE url <> ? ORDER BY id", (url,))
+    return next(((row_id, stored) for row_id, stored in rows if gitcli.without_password(stored) == url), None)
 
 
 def _deepened(conn: sqlite3.Connection, repo: GitRepo, repo_id: int) -> list[int]:

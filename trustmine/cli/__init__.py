@@ -120,8 +120,10 @@ def _exit_code(command: Callable[[], object]) -> int:
 
 def _log(error: Exception) -> Path:
     """A file with versions and the traceback."""
+    from trustmine.gitcli import without_password
+
     with tempfile.NamedTemporaryFile("w", prefix="trustmine-", suffix=".log", delete=False, encoding="utf-8") as file:
         file.write(f"trustmine {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
-        file.write(f"{sys.argv}\n\n")
+        file.write(f"{[without_password(arg) for arg in sys.argv]}\n\n")
         file.write("".join(traceback.format_exception(error)))
     return Path(file.name)

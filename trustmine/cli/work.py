@@ -60,10 +60,11 @@ def _ingest(settings: Settings, repo: str, refs: tuple[str, ...], name: str | No
 
 
 def _source(settings: Settings, repo: str, refs: tuple[str, ...]) -> Any:
+    from trustmine import gitcli
     from trustmine import ingest as ingesting
 
     if ingesting.is_url(repo):
-        console.say(f"Cloning or fetching {repo}")
+        console.say(f"Cloning or fetching {gitcli.without_password(repo)}")
     return ingesting.find(repo, refs=refs, cache=settings.cache)
 
 
