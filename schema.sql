@@ -242,7 +242,7 @@ CREATE TABLE labels (
                                           -- 'message': the identifier stands in the commit's message
     identifier TEXT NOT NULL DEFAULT '',  -- CVE, else GHSA, else another id; '' where the list gives none
     label      TEXT NOT NULL CHECK (label IN ('yes', 'no')),
-    cwe        TEXT,                      -- 'CWE-787'; of several the most specific
+    cwe        TEXT,                      -- 'CWE-787'; of several a list's first, an advisory's most specific
     labelled_at_s REAL NOT NULL,
     other_cwes TEXT NOT NULL DEFAULT '',  -- further ones, separated by a space
     severity   TEXT,                      -- as given: a CVSS vector, a word

@@ -23,6 +23,31 @@ def test_names_and_parents_are_those_of_the_catalogue() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("CWE-787", ("CWE-787",)),
+        ("cwe-0787, CWE 125;CWE_20|cwe416", ("CWE-787", "CWE-125", "CWE-20", "CWE-416")),
+        ("['CWE-787', 'CWE-787']", ("CWE-787",)),
+        ("787, 0125", ("CWE-787", "CWE-125")),
+        ("787 125", ("CWE-787", "CWE-125")),
+        ("787.0", ("CWE-787",)),
+        ("CWE-119, 125", ("CWE-119", "CWE-125")),
+        ("CWE-120: Buffer Copy without Checking Size of Input, Classic Overflow (4.14)", ("CWE-120",)),
+        ("CWE-ID: 79/CWE\u2011787", ("CWE-79", "CWE-787")),
+        ("NVD-CWE-noinfo, CWE-787", ("CWE-787",)),
+        ("-1", ()),
+        ("4.14.1", ()),
+        ("CWE-0", ()),
+        ("CWE-1234567", ()),
+        ("overflow 787", ()),
+        ("", ()),
+    ],
+)
+def test_all_weaknesses_of_a_cell_are_read(cell: str, found: tuple[str, ...]) -> None:
+    assert cwe.read_all(cell) == found
+
+
+@pytest.mark.parametrize(
     ("one", "pillar"),
     [("CWE-416", "CWE-664"), ("CWE-190", "CWE-682"), ("CWE-476", "CWE-710"), ("CWE-835", "CWE-691"),
      ("CWE-664", "CWE-664"), ("CWE-399", None), ("CWE-999999", None), ("", None)],

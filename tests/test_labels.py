@@ -49,6 +49,65 @@ def test_one_commit_may_fix_several_cves(conn: sqlite3.Connection, add_commits: 
     assert len(stored(conn)) == 2
 
 
+def test_a_cell_may_hold_several_identifiers(conn: sqlite3.Connection, add_commits: Add, tmp_path: Path) -> None:
+    add_commits(3)
+    lines = [
+        'commit,cve,cwe',
+        f'{1:040x},"cve-2020-1, CVE-2020-2 (GHSA-2222-3333-4444)","CWE-787, CWE-125"',
+        f"{2:040x},CURL-CVE-2020-3|CVE-2020-3,787;20;NVD-CWE-Other",
+        f'{3:040x},"GHSA-2222-3333-4444, OSV-2020-7",NVD-CWE-noinfo',
+    ]  # fmt: skip
+    for identifier in (
+        "CVE-2020-1, CVE-2020-2 (GHSA-2222-3333-4444)",
+        "CVE-2019-9",
+    ):  # from before, and of another line
+        conn.execute(
+            "INSERT INTO labels VALUES (1, 'known', ?, 'yes', NULL, 0, '', NULL, 'list', '', '')", (identifier.upper(),)
+        )
+    file = write(tmp_path, "\n".join(lines))
+    for _ in range(2):
+        assert labels.label(conn, file).n_labels == 5
+        assert conn.execute("SELECT commit_id, identifier, cwe, other_cwes, aliases FROM labels").fetchall() == [
+            (1, "CVE-2019-9", None, "", ""),
+            (1, "CVE-2020-1", "CWE-787", "CWE-125", "GHSA-2222-3333-4444"),
+            (1, "CVE-2020-2", "CWE-787", "CWE-125", "GHSA-2222-3333-4444"),
+            (2, "CVE-2020-3", "CWE-787", "CWE-20", ""),
+            (3, "GHSA-2222-3333-4444", None, "", ""),
+            (3, "OSV-2020-7", None, "", ""),
+        ]
+
+
+@pytest.mark.parametrize(
+    "cell", ["N/A", "-", "nan", "None", "[]", "NVD-CWE-noinfo", "NVD-CWE-Other;CWE-Other", "CWE-0", "no info",
+             "unknown", "NVD-CWE-noinfo: Insufficient Information", "NVD-CWE-Other|NVD-CWE-noinfo", "--", "?"]
+)  # fmt: skip
+def test_what_lists_write_for_nothing_is_nothing(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path, cell: str
+) -> None:
+    add_commits(2)
+    file = write(tmp_path, f"commit,cve,id,cwe\n{1:040x},{cell},{cell},{cell}\n{2:040x},{cell},12 of ours,{cell}\n")
+    labels.label(conn, file)
+    assert stored(conn) == [(1, "known", "", "yes", None), (2, "known", "12 of ours", "yes", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("commit,cve\n1234567,\n1234567,2020-1234\n", r"This is no CVE: '2020-1234'\n.*known.csv, line 3\nWrite CVE-"),
+        ("commit,cve\n1234567,CVE-2020-XXXX\n", "This is no CVE: 'CVE-2020-XXXX'"),
+        ("commit,cwe\n1234567,out of bounds\n", r"This is no CWE: 'out of bounds'\n.*known.csv, line 2\nWrite CWE-"),
+        ("commit,cwe\n1234567,-1\n", "This is no CWE"),
+    ],
+)
+def test_a_cell_without_what_it_should_hold_is_an_error(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path, text: str, complaint: str
+) -> None:
+    add_commits(1)
+    with pytest.raises(TrustmineError, match=complaint):
+        labels.label(conn, write(tmp_path, text))
+    assert stored(conn) == []
+
+
 def test_a_repository_that_is_here_narrows_the_match(
     conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
 ) -> None:

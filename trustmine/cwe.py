@@ -20,6 +20,10 @@ TOP_25 = tuple(
     )
 )  # fmt: skip
 
+_NAMED = re.compile(
+    r"(?<![A-Za-z0-9])CWE(?:[-_ ]?ID)?[-_ :#\u2010-\u2015]{0,2}0*([1-9][0-9]{0,5})(?![0-9])", re.IGNORECASE
+)
+_BARE = re.compile(r"(?<![0-9.-])0*([1-9][0-9]{0,5})(?:\.0*)?(?![0-9.-])")  # 787.0 is what pandas makes of 787
 _WRITTEN = re.compile(r"\s*(?:CWE-)?0*([1-9][0-9]{0,5})\s*", re.IGNORECASE)
 
 
@@ -27,6 +31,18 @@ def read(text: str) -> str | None:
     """The identifier in its one spelling: `cwe-0787` and `787` are CWE-787; None for what is none."""
     found = _WRITTEN.fullmatch(text)
     return f"CWE-{found[1]}" if found else None
+
+
+def read_all(text: str) -> tuple[str, ...]:
+    """All identifiers of a cell, each once, as they come: of `CWE-787: Out-of-bounds Write, 125` CWE-787 and CWE-125.
+
+    Between commas, semicolons, bars and slashes a number counts without `CWE-` if no word stands beside it.
+    """
+    found: dict[str, None] = {}
+    for part in re.split(r"[,;|/]", text):
+        numbers = _NAMED.findall(part) or ([] if re.search(r"[^\W\d]", part) else _BARE.findall(part))
+        found |= {f"CWE-{number}": None for number in numbers}
+    return tuple(found)
 
 
 def name(cwe: str) -> str | None:

@@ -2,7 +2,8 @@
 
 A list is a CSV file with a column `commit` or `sha` (7 digits or more) and
 optionally `repo`, `cve` or `id`, `cwe`, `severity`, `introduced_in` and `label`
-(yes, no). A label of a quality that the setting `trusted_labels` names outranks
+(yes, no). A cell may hold several identifiers: the commit gets a label for each
+CVE. A label of a quality that the setting `trusted_labels` names outranks
 the model's verdict at s0_3; rows that s0_3 decided otherwise go back before it,
 and rows that s1_1 found too new to be without a CVE go back before s1_1 when
 they get one. Labels from advisories come from `advisories`.
@@ -27,6 +28,20 @@ from trustmine.errors import TrustmineError
 
 _SHA = re.compile(r"^[0-9a-f]{7,64}$")
 _SHAS = re.compile(r"(?<![0-9a-f])[0-9a-f]{7,40}(?![0-9a-f])")
+# What databases give to vulnerabilities: CVE-2020-1234, GHSA-xxxx-xxxx-xxxx, OSV-2020-1234, TALOS-2017-0001, ...
+_IDENTIFIER = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:CVE-[0-9]{4}-[0-9]+|GHSA(?:-[0-9a-z]+){3})(?![A-Za-z0-9])"
+    r"|[a-z][a-z0-9]*-[0-9]{2,4}-[0-9]+(?!-?[A-Za-z0-9]))",
+    re.IGNORECASE,
+)
+# What stands in a cell that says nothing. NVD has NVD-CWE-noinfo and -Other: https://nvd.nist.gov/vuln/categories
+_NOTHING = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:NVD[-_ ])?(?:CWE|CVE)[-_ ])?(?:n/?a|nan|none|null|nil|other|unknown|undefined|unassigned|"
+    r"pending|tbd|no[-_ ]?(?:info|cwe|cve)|no|insufficient[-_ ]info(?:rmation)?|"
+    r"not[-_ ](?:available|applicable|assigned|known)|0+)"
+    r"(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
 LIST = "list"  # the quality of what somebody put together
 SECTION = "s0_3"  # where labels count
 
@@ -38,8 +53,10 @@ class Known:
     line: int
     sha: str  # maybe abbreviated
     repo: str  # '' where the list names none
-    identifier: str  # CVE, GHSA, ... or ''
-    cwe: str | None
+    given: str  # the cell with the identifiers
+    identifiers: tuple[str, ...]  # CVEs; else GHSA, ...; ('',) where the list gives none
+    aliases: tuple[str, ...]  # what stands beside CVEs
+    cwes: tuple[str, ...]
     label: str | None  # yes, no; None where the list has no such column
     severity: str | None
     introduced_by: tuple[str, ...]  # SHAs, maybe abbreviated
@@ -89,7 +106,8 @@ def read(file: Path) -> list[Known]:
                     reader.line_num,
                     (row.get(column) or "").strip().lower(),
                     cell(row, "repo"),
-                    cell(row, "cve") or cell(row, "id"),
+                    cell(row, "cve"),
+                    cell(row, "id"),
                     cell(row, "cwe"),
                     cell(row, "label").lower(),
                     cell(row, "severity"),
@@ -106,26 +124,57 @@ def _known(
     line: int,
     sha: str,
     repo: str,
-    identifier: str,
+    cve: str,
+    other_id: str,
     weakness: str,
     label: str,
     severity: str,
     introduced_by: str,
 ) -> Known:
+    where = f"{file}, line {line}"
     if not _SHA.match(sha):
-        raise TrustmineError(f"This is no commit: {sha!r}", f"{file}, line {line}", "Give 7 hexadecimal digits or more")
+        raise TrustmineError(f"This is no commit: {sha!r}", where, "Give 7 hexadecimal digits or more")
     if label not in ("", "yes", "no"):
-        raise TrustmineError(f"A label is yes or no, not {label!r}", f"{file}, line {line}", "Mend the list")
+        raise TrustmineError(f"A label is yes or no, not {label!r}", where, "Mend the list")
+    cwes = cwe.read_all(weakness)
+    if not cwes and not _says_nothing(weakness):
+        raise TrustmineError(
+            f"This is no CWE: {weakness!r}",
+            where,
+            "Write CWE-787, or CWE-787, CWE-125 for several; leave the cell empty where it is not known",
+        )
+    found = _identifiers(cve)
+    if not found and not _says_nothing(cve):
+        raise TrustmineError(
+            f"This is no CVE: {cve!r}",
+            where,
+            "Write CVE-2020-1234; leave the cell empty where there is none; a column 'id' takes any other name",
+        )
+    if not found and not _says_nothing(other_id):
+        found = _identifiers(other_id) or (other_id,)  # a list may have names of its own
+    cves = tuple(one for one in found if one.startswith("CVE-"))
     return Known(
         line,
         sha,
         repo,
-        identifier.upper() if identifier[:4].upper() == "CVE-" else identifier,
-        cwe.read(weakness),
+        cve or other_id,
+        cves or found or ("",),
+        tuple(one for one in found if one not in cves) if cves else (),
+        cwes,
         label or None,
         severity or None,
         tuple(_SHAS.findall(introduced_by.lower())),
     )
+
+
+def _identifiers(cell: str) -> tuple[str, ...]:
+    """Those of a cell, each once, as they come."""
+    found = (one.upper() if one[:4].upper() == "CVE-" else one for one in _IDENTIFIER.findall(cell))
+    return tuple(dict.fromkeys(found))
+
+
+def _says_nothing(cell: str) -> bool:
+    return not re.search(r"[^\W_]", _NOTHING.sub("", cell))
 
 
 def _matches(conn: sqlite3.Connection, known: Known, repo_ids: dict[str, int]) -> list[int]:
@@ -159,6 +208,7 @@ def label(
     source = source or file.stem
     repo_ids = {repo.name: repo.id for repo in queries.repos(conn)}
     rows: list[dict[str, object]] = []
+    former: list[tuple[int, str, str]] = []
     n_unknown = 0
     now = time.time()
     for line in known:
@@ -168,16 +218,23 @@ def label(
             {
                 "commit_id": i,
                 "source": source,
-                "identifier": line.identifier,
+                "identifier": identifier,
                 "label": line.label or default,
-                "cwe": line.cwe,
+                "cwe": next(iter(line.cwes), None),
+                "other_cwes": " ".join(line.cwes[1:]),
                 "severity": line.severity,
                 "quality": LIST,
                 "introduced_by": " ".join(line.introduced_by),
+                "aliases": " ".join(line.aliases),
                 "labelled_at_s": now,
             }
             for i in ids
+            for identifier in line.identifiers
         ]
+        # Before, the whole cell was taken for one identifier.
+        wrong = {line.given, line.given.upper()} - {*line.identifiers, ""}
+        former += [(i, source, name) for i in ids for name in wrong]
+    conn.executemany("DELETE FROM labels WHERE commit_id = ? AND source = ? AND identifier = ?", former)
     Database(conn, execute_plugins=False).table("labels").upsert_all(rows, pk=("commit_id", "source", "identifier"))
     commit_ids = {int(str(row["commit_id"])) for row in rows}
     return Labelled(len(rows), len(commit_ids), n_unknown, send_back(conn, sorted(commit_ids), trusted))
