@@ -154,6 +154,21 @@ def test_label_and_audit(run: Run, demo: Path, tmp_path: Path) -> None:
     assert (found["commits"], found["stages"]["s0_1"]["pending"]) == (29, 29)
 
 
+def test_label_and_audit_of_one_repository(run: Run, demo: Path, git: Callable[..., str], tmp_path: Path) -> None:
+    run("demo", str(tmp_path / "again"), "--known-fixes", "known.csv")
+    run("ingest", str(demo), "--name", "owner/demo")
+    git("commit", "-q", "--allow-empty", "-m", "fix overflow")
+    run("ingest", str(tmp_path / "repo"), "--name", "owner/other")
+    code, _, err = run("label", "known.csv", "--repo", "other")
+    assert code == 0 and "0 labels on 0 commits; 29 lines name commits that are not in other" in " ".join(err.split())
+    assert "29 labels on 29 commits" in run("label", "known.csv", "--repo", "owner/demo")[2]
+    assert json.loads(run("audit", "known.csv", "--repo", "other", "--json")[1])["unknown"] == 29
+    assert "29 of them not in other" in " ".join(run("audit", "known.csv", "--repo", "other")[1].split())
+    assert json.loads(run("audit", "known.csv", "--repo", "demo", "--json")[1])["unknown"] == 0
+    assert run("label", "--osv", str(demo), "--repo", "demo")[0] == 2
+    assert "There is no repository 'nope'" in run("label", "known.csv", "--repo", "nope")[2]
+
+
 def test_export_leakage_and_score_work_together(run: Run, tmp_path: Path) -> None:
     make_db(tmp_path / "trustmine.db", SAMPLES).close()
     code, _, err = run("export", "pairs", "--format", "detection", "--plots")

@@ -121,6 +121,50 @@ def test_a_repository_that_is_here_narrows_the_match(
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["owner/toy", "toy", "Owner/Toy", "https://github.com/owner/toy.git", "git@github.com:owner/toy.git",
+     "github.com/owner/toy"],
+)  # fmt: skip
+def test_a_repository_is_named_by_its_last_part_or_its_address_too(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path, name: str
+) -> None:
+    add_commits(1, repo="owner/toy")
+    add_commits(1, repo="other/joy")
+    conn.execute("UPDATE repos SET url = 'https://GitHub.com/owner/toy' WHERE id = 1")
+    conn.execute("UPDATE commits SET sha = ?", ("ab" * 20,))
+    done = labels.label(conn, write(tmp_path, f"commit,repo\nabababa,{name}\n{'ab' * 20},{name}\n"))
+    assert (done.n_labels, done.n_unknown) == (2, 0)
+    assert [row[0] for row in stored(conn)] == [1]
+
+
+def test_a_few_digits_of_a_repository_that_is_not_here_are_unknown(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
+) -> None:
+    add_commits(1, repo="owner/toy")
+    conn.execute("UPDATE commits SET sha = ?", ("ab" * 20,))
+    file = write(tmp_path, "commit,repo\nabababa,https://github.com/never/ingested\n")
+    assert labels.label(conn, file).n_unknown == 1
+    assert labels.audit(conn, file).n_unknown == 1
+    assert labels.fixes(conn, file) == (set(), 1)
+    assert labels.label(conn, write(tmp_path, "commit,repo\nabababa,\n")).n_labels == 1
+
+
+def test_one_repository_alone_may_be_looked_in(conn: sqlite3.Connection, add_commits: Add, tmp_path: Path) -> None:
+    add_commits(1, repo="owner/toy")
+    [other] = add_commits(1, repo="fork")
+    conn.execute("UPDATE commits SET sha = iif(id = 1, ?, ?)", ("ab" * 20, "ab" * 19 + "cd"))
+    file = write(tmp_path, f"commit\n{'ab' * 20}\nabababa\n")
+    with pytest.raises(TrustmineError, match=r"Several commits begin with abababa\n.*known.csv, line 3\n.*--repo"):
+        labels.label(conn, file)
+    assert stored(conn) == []
+    done = labels.label(conn, file, repo_id=2)
+    assert (done.n_commits, done.n_unknown) == (1, 1)
+    assert [row[0] for row in stored(conn)] == [other]
+    assert labels.audit(conn, file, 2).n_unknown == 1
+    assert labels.fixes(conn, file, 2) == ({other}, 2)
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("a,b\n1,2\n", "no column 'commit' or 'sha'"),

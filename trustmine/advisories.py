@@ -123,10 +123,7 @@ class _Found:
         self.rows: dict[tuple[int, str, str], dict[str, object]] = {}  # by key
         self.unknown: set[str] = set()  # fixes that are not in the database
         self._conn, self._source = conn, source
-        self._names = {
-            repo.id: {repo.name.lower(), *([osv.repo_key(repo.url)] if repo.url else [])}
-            for repo in queries.repos(conn)
-        }
+        self._names = {repo.id: osv.repo_names(repo.name, repo.url) for repo in queries.repos(conn)}
         self._mentions: dict[tuple[str, str], list[tuple[int, int]]] = {}
         for kind, value, commit_id, repo_id in conn.execute(
             """SELECT kind, value, commit_id, repo_id FROM identifiers JOIN commits ON id = commit_id
@@ -164,7 +161,7 @@ class _Found:
         found = [
             queries.commits_by_sha(self._conn, fix.sha, repo_id)
             for repo_id, names in self._names.items()
-            if _is_one_of(fix.repo, names)
+            if osv.is_one_of(fix.repo, names)
         ]
         return [ids[0] for ids in found if len(ids) == 1]
 
@@ -179,7 +176,7 @@ class _Found:
                 commit_id
                 for key in keys
                 for commit_id, repo_id in self._mentions.get(key, ())
-                if any(_is_one_of(repo, self._names[repo_id]) for repo in repos)
+                if any(osv.is_one_of(repo, self._names[repo_id]) for repo in repos)
                 or any(name.rpartition("/")[2] in packages for name in self._names[repo_id])
             }
         )
@@ -213,11 +210,6 @@ class _Found:
             )
             row["quality"] = min(str(row["quality"]), quality, key=QUALITIES.index)
             row["introduced_by"] = " ".join(dict.fromkeys([*str(row["introduced_by"]).split(), *introduced_by]))
-
-
-def _is_one_of(repo: str, names: Collection[str]) -> bool:
-    """Whether an address (see osv.repo_key) stands for a repository with these names: its address, or owner/name."""
-    return any(repo == name or ("/" in name and repo.endswith(f"/{name}")) for name in names)
 
 
 def _replace(

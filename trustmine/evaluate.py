@@ -119,7 +119,7 @@ def choose(
     Commits that other lists call fixes are neither. Raises TrustmineError
     without commits of both kinds.
     """
-    listed, n_listed = labels.fixes(conn, file)
+    listed, n_listed = labels.fixes(conn, file, scope.repo_id)
     ids: dict[str, int] = {}
     for row_id, sha in calibrate.passed(conn, scope):
         ids.setdefault(sha, row_id)

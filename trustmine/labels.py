@@ -3,7 +3,8 @@
 A list is a CSV file with a column `commit` or `sha` (7 digits or more) and
 optionally `repo`, `cve` or `id`, `cwe`, `severity`, `introduced_in` and `label`
 (yes, no). A cell may hold several identifiers: the commit gets a label for each
-CVE. A label of a quality that the setting `trusted_labels` names outranks
+CVE. `repo` is a name or an address; where it is none of a repository that is
+here, only a full SHA counts. A label of a quality that the setting `trusted_labels` names outranks
 the model's verdict at s0_3; rows that s0_3 decided otherwise go back before it,
 and rows that s1_1 found too new to be without a CVE go back before s1_1 when
 they get one. Labels from advisories come from `advisories`.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from trustmine import cwe
+from trustmine import cwe, osv
 from trustmine.config import Settings
 from trustmine.db import queries, recipes
 from trustmine.errors import TrustmineError
@@ -42,6 +43,7 @@ _NOTHING = re.compile(
     r"(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
+FULL = 40  # digits of a SHA
 LIST = "list"  # the quality of what somebody put together
 SECTION = "s0_3"  # where labels count
 
@@ -68,7 +70,7 @@ class Labelled:
 
     n_labels: int
     n_commits: int
-    n_unknown: int  # lines whose commit is not in the database
+    n_unknown: int  # lines whose commit is not in the database, or not in the repository that was given
     n_sent_back: int  # rows that s0_3 had decided otherwise, or s1_1 for want of a CVE
 
 
@@ -77,7 +79,7 @@ class Audited:
     """Where the commits of a list are now; each commit once."""
 
     n_commits: int  # in the list
-    n_unknown: int  # not in the database
+    n_unknown: int  # not in the database, or not in the repository that was given
     reached: dict[str, int]  # stage -> commits of the list that passed it
     lost: dict[tuple[str, str], list[str]]  # (stage, reason) -> SHAs
     waiting: dict[str, int]  # stage -> pending there
@@ -177,42 +179,75 @@ def _says_nothing(cell: str) -> bool:
     return not re.search(r"[^\W_]", _NOTHING.sub("", cell))
 
 
-def _matches(conn: sqlite3.Connection, known: Known, repo_ids: dict[str, int]) -> list[int]:
-    """Commit ids of a line: in the repository it names if that is here, else wherever the SHA is."""
-    ids = queries.commits_by_sha(conn, known.sha, repo_ids.get(known.repo))
-    if len({row[0] for i in ids for row in conn.execute("SELECT sha FROM commits WHERE id = ?", (i,))}) > 1:
-        raise TrustmineError(f"Several commits begin with {known.sha}", f"line {known.line}", "Give more digits")
-    return ids
+class _Finder:
+    """Finds the commits that the lines of a list name; with a repository's id, only those of that one."""
+
+    def __init__(self, conn: sqlite3.Connection, file: Path, repo_id: int | None) -> None:
+        self._conn, self._file, self._repo_id = conn, file, repo_id
+        self._names = {
+            repo.id: osv.repo_names(repo.name, repo.url) for repo in queries.repos(conn) if repo_id in (None, repo.id)
+        }
+        self._known: dict[str, list[int]] = {"": []}  # what a list calls a repository -> ids
+
+    def ids(self, known: Known) -> list[int]:
+        """Ids of the commits of a line: in the repository it names if that is here, else wherever a full SHA is.
+
+        A few digits that meant one commit there mean nothing elsewhere. Raises TrustmineError if they mean several.
+        """
+        named = self._named(known.repo)
+        if known.repo and not named and len(known.sha) < FULL:
+            return []
+        places: list[int | None] = [*named] or [self._repo_id]
+        ids = [i for place in places for i in queries.commits_by_sha(self._conn, known.sha, place)]
+        if len({row[0] for i in ids for row in self._conn.execute("SELECT sha FROM commits WHERE id = ?", (i,))}) > 1:
+            where = f"{self._file}, line {known.line}"
+            raise TrustmineError(f"Several commits begin with {known.sha}", where, "Give more digits, or --repo")
+        return ids
+
+    def _named(self, repo: str) -> list[int]:
+        """Repositories that have this name or address, or whose name or address ends in it, as curl/curl in curl."""
+        if repo not in self._known:
+            key = osv.repo_key(repo)
+            self._known[repo] = [
+                i
+                for i, names in self._names.items()
+                if osv.is_one_of(key, names) or any(name.endswith(f"/{key}") for name in names)
+            ]
+        return self._known[repo]
 
 
-def fixes(conn: sqlite3.Connection, file: Path) -> tuple[set[int], int]:
-    """Ids of the commits that a list says are fixes, and how many commits it names. Raises TrustmineError."""
+def fixes(conn: sqlite3.Connection, file: Path, repo_id: int | None = None) -> tuple[set[int], int]:
+    """Ids of the commits that a list says are fixes, and how many commits it names; of one repository, if given.
+
+    Raises TrustmineError.
+    """
     known = [line for line in read(file) if line.label != "no"]
-    repo_ids = {repo.name: repo.id for repo in queries.repos(conn)}
-    return {i for line in known for i in _matches(conn, line, repo_ids)}, len({line.sha for line in known})
+    finder = _Finder(conn, file, repo_id)
+    return {i for line in known for i in finder.ids(line)}, len({line.sha for line in known})
 
 
 def label(
     conn: sqlite3.Connection,
     file: Path,
     *,
+    repo_id: int | None = None,
     source: str | None = None,
     default: str = "yes",
     trusted: Sequence[str] = Settings.trusted_labels,
 ) -> Labelled:
     """Store the verdicts of a list; `default` where it has no column `label`. Raises TrustmineError.
 
-    `trusted`: qualities of labels that outrank the model.
+    `repo_id`: on commits of this repository alone. `trusted`: qualities of labels that outrank the model.
     """
     known = read(file)
     source = source or file.stem
-    repo_ids = {repo.name: repo.id for repo in queries.repos(conn)}
+    finder = _Finder(conn, file, repo_id)
     rows: list[dict[str, object]] = []
     former: list[tuple[int, str, str]] = []
     n_unknown = 0
     now = time.time()
     for line in known:
-        ids = _matches(conn, line, repo_ids)
+        ids = finder.ids(line)
         n_unknown += not ids
         rows += [
             {
@@ -267,9 +302,9 @@ def send_back(conn: sqlite3.Connection, ids: Sequence[int], trusted: Sequence[st
     return sum(recipes.send_back(conn, stage, back) for stage, back in ((SECTION, other), ("s1_1", too_new)) if back)
 
 
-def audit(conn: sqlite3.Connection, file: Path) -> Audited:
-    """Where each commit of a list is: passed stages, losses by stage and reason."""
-    repo_ids = {repo.name: repo.id for repo in queries.repos(conn)}
+def audit(conn: sqlite3.Connection, file: Path, repo_id: int | None = None) -> Audited:
+    """Where each commit of a list is, in one repository if given: passed stages, losses by stage and reason."""
+    finder = _Finder(conn, file, repo_id)
     places = recipes.stage_places(conn)
     stages = list(places)
     reached: Counter[str] = Counter()
@@ -278,7 +313,7 @@ def audit(conn: sqlite3.Connection, file: Path) -> Audited:
     seen: set[str] = set()
     n_unknown = 0
     for known in read(file):
-        ids = _matches(conn, known, repo_ids)
+        ids = finder.ids(known)
         if known.sha in seen:
             continue  # one commit may fix several CVEs
         seen.add(known.sha)

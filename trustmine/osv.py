@@ -16,7 +16,7 @@ its commits are counted and left out.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,16 @@ def repo_key(address: str) -> str:
     elif re.match(r"[\w.-]+@[\w.-]+:", address):  # git@host:owner/name
         address = address.partition("@")[2].replace(":", "/", 1)
     return address.rstrip("/").removesuffix(".git").removeprefix("www.")
+
+
+def repo_names(name: str, url: str | None) -> set[str]:
+    """What a repository of the database is known by: its name, and its address if it has one."""
+    return {name.lower(), *([repo_key(url)] if url else [])}
+
+
+def is_one_of(repo: str, names: Collection[str]) -> bool:
+    """Whether an address (see repo_key) stands for a repository with these names: its address, or owner/name."""
+    return any(repo == name or ("/" in name and repo.endswith(f"/{name}")) for name in names)
 
 
 def read(folder: Path, progress: Callable[[int], object] = lambda done: None) -> Iterator[Advisory | Malformed]:

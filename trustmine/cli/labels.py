@@ -43,6 +43,7 @@ def label(
         typer.Option("--source", help="Name of the list [default: the file's, or the database of an OSV record]."),
     ] = None,
     db: Db = None,
+    repo: Repo = None,
     as_json: Json = False,
     config_file: Config = None,
 ) -> None:
@@ -58,6 +59,8 @@ def label(
 
     if (file is None) == (osv is None):
         raise UsageError("Give a file, or a folder with --osv.")
+    if osv is not None and repo is not None:
+        raise UsageError("--repo is for a file: advisories name their repositories themselves.")
     settings = load_settings(config_file, db=db).settings
     with open_database(settings) as conn:
         if osv is not None:
@@ -66,19 +69,26 @@ def label(
             console.print_advised(found, as_json)
             return
         assert file is not None, "one of both is given"
-        done = labels.label(conn, file, source=source, default=verdict, trusted=settings.trusted_labels)
+        repo_id = scope_of(conn, repo).repo_id
+        trusted = settings.trusted_labels
+        done = labels.label(conn, file, repo_id=repo_id, source=source, default=verdict, trusted=trusted)
     if as_json:
         console.print_json(asdict(done))
         return
     console.say(
         f"{done.n_labels:,} labels on {done.n_commits:,} commits; {done.n_unknown:,} lines name commits that are not "
-        f"in the database; {done.n_sent_back:,} rows are pending again because of them"
+        f"in {_place(repo)}; {done.n_sent_back:,} rows are pending again because of them"
     )
+
+
+def _place(repo: str | None) -> str:
+    return "the database" if repo is None else repo
 
 
 def audit(
     file: Annotated[Path, typer.Argument(help="CSV of known fixes, as for label.")],
     db: Db = None,
+    repo: Repo = None,
     as_json: Json = False,
     config_file: Config = None,
 ) -> None:
@@ -89,7 +99,7 @@ def audit(
     from trustmine import labels
 
     with open_database(load_settings(config_file, db=db).settings, read_only=True) as conn:
-        found = labels.audit(conn, file)
+        found = labels.audit(conn, file, scope_of(conn, repo).repo_id)
     if as_json:
         stages: dict[str, Any] = {
             name: {
@@ -108,7 +118,7 @@ def audit(
     console.table(
         ("stage", "passed", "pending", "lost here"),
         rows,
-        title=f"{found.n_commits:,} known commits, {found.n_unknown:,} of them not in the database",
+        title=f"{found.n_commits:,} known commits, {found.n_unknown:,} of them not in {_place(repo)}",
         right=("passed", "pending"),
     )
 
