@@ -232,3 +232,24 @@ def test_the_command_says_what_it_chose(
     shown = capsys.readouterr()
     assert '"n_chosen": 2' in shown.out and "too_long 1" in shown.out
     assert "toy: of any length, for want of 16 vulnerable functions" in shown.err
+
+
+def test_a_repository_whose_first_ingest_was_cut_off_is_an_error_or_left_out(
+    conn: sqlite3.Connection, history: dict[str, int], tmp_path: Path, db_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "cut off"
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "repo"), str(folder)], check=True)
+    ingest.register(conn, ingest.find(str(folder)), "more/cut")
+    with pytest.raises(
+        RepositoryError, match=r"more/cut has not been ingested to the end\n.*cut off.*\ntrustmine ingest"
+    ):
+        benign.choose(conn, Settings(), 2, 9)
+    conn.close()
+    command = ["benign", "--per-repo", "2", "--db", str(db_path), "--json"]
+    for more, code in (["--repo", "toy"], 0), (["--repo", "cut"], 1), ([], 0):
+        with pytest.raises(SystemExit) as end:
+            main([*command, *more])
+        assert end.value.code == code, more
+        shown = capsys.readouterr()
+        assert ("more/cut has not been ingested to the end" in shown.err) == ("toy" not in more)
+        assert code == 1 or [one["repo"] for one in json.loads(shown.out)] == ["toy"]

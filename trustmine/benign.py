@@ -44,6 +44,10 @@ MAX_BLOCK_LINES = 6  # of the statements that context is collected around; masks
 TOUCHED, PAIR, COPY, TOO_LONG = "touched_by_a_fix", "in_a_function_pair", "copy", "too_long"
 
 
+class NotIngested(RepositoryError):
+    """The first ingest of the repository was cut off: which tree is its newest is not known yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """What was done for one repository."""
@@ -67,7 +71,7 @@ def choose(
 ) -> Chosen:
     """Store the benign functions of a repository and their examples.
 
-    `progress` is told what is done, how much of it, and of how much. Raises RepositoryError.
+    `progress` is told what is done, how much of it, and of how much. Raises RepositoryError (maybe NotIngested).
     """
     try:
         return _choose(conn, settings, repo_id, per_repo, n_processes, progress)
@@ -83,9 +87,13 @@ def _choose(
     ctx = tools.context(conn, settings)
     repo = ctx.repos.get(repo_id)
     name, tip = conn.execute(
-        """SELECT name, sha FROM repos JOIN refs ON repo_id = id WHERE id = ? ORDER BY ref <> 'HEAD', ref LIMIT 1""",
+        """SELECT name, sha FROM repos LEFT JOIN refs ON repo_id = id WHERE id = ?
+           ORDER BY ref <> 'HEAD', ref LIMIT 1""",
         (repo_id,),
     ).fetchone()
+    if tip is None:
+        what = f"{name} has not been ingested to the end"
+        raise NotIngested(what, repo.path, f"trustmine ingest {repo.path} --name {name}")
     fixes = frozenset(
         sha
         for (sha,) in conn.execute(

@@ -88,7 +88,7 @@ def benign(
     from trustmine.db import queries
 
     settings = load_settings(config_file, db=db).settings
-    done = []
+    done, left_out = [], []
     with open_database(settings) as conn:
         wanted = scope_of(conn, repo).repo_id
         for row in queries.repos(conn):
@@ -98,7 +98,15 @@ def benign(
                     def draw(what: str, n: int, total: int | None, name: str = row.name) -> None:
                         board(f"{name}: {what}", n, total)
 
-                    done.append(choosing.choose(conn, settings, row.id, per_repo, workers or os.cpu_count() or 1, draw))
+                    try:
+                        n_processes = workers or os.cpu_count() or 1
+                        done.append(choosing.choose(conn, settings, row.id, per_repo, n_processes, draw))
+                    except choosing.NotIngested as error:
+                        if wanted is not None:
+                            raise
+                        left_out.append(error)
+    for cut_off in left_out:
+        console.say(f"Warning: left out: {cut_off.what}\n  Try: {cut_off.hint}")
     if as_json:
         console.print_json([asdict(one) for one in done])
         return
