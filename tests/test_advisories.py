@@ -187,3 +187,15 @@ def test_either_a_file_or_a_folder_must_be_given(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize("option", [["--set", "no"], ["--set", "yes"], ["--repo", "toy"]])
+def test_what_is_for_a_file_is_not_taken_with_a_folder(
+    db_path: Path, conn: sqlite3.Connection, add_commits: Add, tmp_path: Path, option: list[str]
+) -> None:
+    add_commits(1)
+    folder = write(tmp_path / "osv", record("CVE-2020-1", sha(1)))
+    with pytest.raises(SystemExit) as end:
+        main(["label", "--osv", str(folder), "--db", str(db_path), *option])
+    assert end.value.code == 2
+    assert stored(conn) == []

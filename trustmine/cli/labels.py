@@ -36,8 +36,9 @@ def label(
         Path | None, typer.Option("--osv", help="Folder of OSV records (YAML or JSON, at any depth) instead of a file.")
     ] = None,
     verdict: Annotated[
-        Literal["yes", "no"], typer.Option("--set", help="The verdict where the file has no column label.")
-    ] = "yes",
+        Literal["yes", "no"] | None,
+        typer.Option("--set", help="The verdict where the file has no column label [default: yes]."),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option("--source", help="Name of the list [default: the file's, or the database of an OSV record]."),
@@ -61,6 +62,8 @@ def label(
         raise UsageError("Give a file, or a folder with --osv.")
     if osv is not None and repo is not None:
         raise UsageError("--repo is for a file: advisories name their repositories themselves.")
+    if osv is not None and verdict is not None:
+        raise UsageError("--set is for a file: advisories name fixes alone.")
     settings = load_settings(config_file, db=db).settings
     with open_database(settings) as conn:
         if osv is not None:
@@ -71,7 +74,7 @@ def label(
         assert file is not None, "one of both is given"
         repo_id = scope_of(conn, repo).repo_id
         trusted = settings.trusted_labels
-        done = labels.label(conn, file, repo_id=repo_id, source=source, default=verdict, trusted=trusted)
+        done = labels.label(conn, file, repo_id=repo_id, source=source, default=verdict or "yes", trusted=trusted)
     if as_json:
         console.print_json(asdict(done))
         return
