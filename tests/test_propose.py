@@ -1,5 +1,6 @@
 """Candidate patches: asked for, compared with the real fix, recorded, and taken up by s4."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -194,5 +195,11 @@ def test_the_command_says_where_no_row_is_ready(
     with pytest.raises(SystemExit) as end:
         main(["propose", "--db", str(db_path)])
     assert end.value.code == 0
-    assert "No row has passed s2_2" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "No row has passed s2_2" in shown.err and shown.out == ""
+    with pytest.raises(SystemExit) as end:
+        main(["propose", "--db", str(db_path), "--json"])
+    assert end.value.code == 0
+    nothing = {"n_rows": 0, "n_new": 0, "n_overflows": 0, "by_verdict": {}, "n_sent_back": 0}
+    assert json.loads(capsys.readouterr().out) == nothing
     assert tools.context(conn, SETTINGS).prompts.get("propose").slots == {"function", "path", "masked", "context"}

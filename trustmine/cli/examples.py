@@ -48,6 +48,8 @@ def propose(
         n = proposing.n_waiting(conn, scope, limit)
         if n == 0:
             console.say("No row has passed s2_2 yet: trustmine advance --stage s2_2")
+            if as_json:
+                console.print_json(asdict(proposing.Proposed(0, 0, 0, {}, 0)))
             return
         models = pipeline.Models(conn, settings)
         try:
