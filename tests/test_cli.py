@@ -243,6 +243,7 @@ def _make_other(path: Path) -> None:
         (["ingest", "empty"], "no commits"),
         (["ingest", "file:///nowhere/at/all.git"], "Cannot clone"),
         (["ingest", "full", "--ref", "no-such-branch"], "no-such-branch"),
+        (["demo", "demo", "--known-fixes", "no/such/known.csv"], "Cannot write the list of known fixes"),
         (["advance", "--stage", "s9"], "There is no stage 's9'"),
         (["status", "--db", "newer.db"], "newer trustmine"),
         (["ingest", "full", "--db", "other.db"], "another program"),

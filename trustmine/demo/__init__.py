@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trustmine.demo.script import Entry, read_script
-from trustmine.errors import RepositoryError
+from trustmine.errors import RepositoryError, TrustmineError
 
 BRANCH = "main"
 
@@ -101,12 +101,16 @@ def known_fixes(head: str) -> tuple[KnownFix, ...]:
 
 
 def write_known_fixes(path: Path) -> int:
-    """Writes the known fixes as a CSV file with columns commit, cve, cwe; how many there are."""
+    """Writes the known fixes as a CSV file with columns commit, cve, cwe; how many there are. Raises TrustmineError."""
     fixes = known_fixes(demo_head())
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("commit", "cve", "cwe"))
-        writer.writerows((fix.commit, fix.cve, fix.cwe) for fix in fixes)
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("commit", "cve", "cwe"))
+            writer.writerows((fix.commit, fix.cve, fix.cwe) for fix in fixes)
+    except OSError as error:
+        hint = "Give a file in a folder that is there and that you may write to"
+        raise TrustmineError("Cannot write the list of known fixes", f"{path}: {error.strerror}", hint) from error
     return len(fixes)
 
 
