@@ -57,7 +57,7 @@ def test_only_git_is_started_and_only_where_it_may_be() -> None:
     assert {name for name, module in _imports() if module == "subprocess"} == MAY_START_PROGRAMS
 
 
-@pytest.mark.parametrize("claim", ["127.0.0.1", "query_only", "mode=ro", "ten seconds"])
+@pytest.mark.parametrize("claim", ["127.0.0.1", "0.0.0.0", "query_only", "mode=ro", "ten seconds"])
 def test_the_page_speaks_of_what_is_in_the_code(claim: str) -> None:
     page = (Path(__file__).parent.parent / "docs" / "SECURITY.md").read_text(encoding="utf-8")
     assert claim in page

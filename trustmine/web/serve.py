@@ -3,7 +3,8 @@
 Promises: the file is only read, by this page's SQL as much as by ours, and may
 be written by workers meanwhile: each page sees what is committed then. Only
 this machine can connect unless another host is named, and then too a page of
-somebody else's cannot: requests must name an address that is listened on.
+somebody else's cannot: requests must name the address that is listened on,
+unless that is all of them (0.0.0.0).
 """
 
 import asyncio
