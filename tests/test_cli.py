@@ -57,6 +57,11 @@ def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"trustmine {command}" in README.read_text(encoding="utf-8")
 
 
+def test_the_readme_says_where_the_command_is_before_it_is_used() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert text.index("\n. .venv/bin/activate") < text.index("\ntrustmine run ")
+
+
 def test_every_option_in_the_readme_exists(run: Run) -> None:
     for command, rest in re.findall(r"trustmine (\w+)([^`\n#]*)", README.read_text(encoding="utf-8")):
         if command not in COMMANDS:
