@@ -200,6 +200,6 @@ def test_the_command_says_where_no_row_is_ready(
     with pytest.raises(SystemExit) as end:
         main(["propose", "--db", str(db_path), "--json"])
     assert end.value.code == 0
-    nothing = {"n_rows": 0, "n_new": 0, "n_overflows": 0, "by_verdict": {}, "n_sent_back": 0}
+    nothing = {"n_rows": 0, "n_new": 0, "n_unanswered": 0, "by_verdict": {}, "n_sent_back": 0}
     assert json.loads(capsys.readouterr().out) == nothing
     assert tools.context(conn, SETTINGS).prompts.get("propose").slots == {"function", "path", "masked", "context"}

@@ -15,13 +15,13 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
-import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from trustmine import stopping, worker
@@ -269,7 +269,7 @@ def _tell(link: Connection, message: object) -> None:
 def _sendable(error: BaseException) -> BaseException:
     """The error, or one that says the same where it cannot be sent to another process."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+        ForkingPickler.loads(ForkingPickler.dumps(error))  # what pipes do
     except Exception:
         said = RuntimeError(f"{type(error).__name__}: {error}")
         for note in getattr(error, "__notes__", ()):
