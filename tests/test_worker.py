@@ -325,6 +325,29 @@ def test_a_row_whose_lease_ran_out_while_its_machine_slept_is_asked_about_once(
     assert filled.execute("SELECT count(*) FROM verdicts").fetchone() == (counts.passed,)
 
 
+def test_a_question_that_the_engine_does_not_take_fails_its_row_and_holds_up_no_other(
+    filled: sqlite3.Connection, late: tuple[Late, worker.Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, line = late
+    submit, refused = engine.submit, []
+
+    def odd(ticket: int, request: Request) -> None:
+        if not refused:
+            refused.append(request)
+        if request == refused[0]:
+            raise ValueError("no such token")
+        submit(ticket, request)
+
+    monkeypatch.setattr(engine, "submit", odd)
+    for _ in range(200):
+        if not line.fill(["s0_3"]) and not line.rows:
+            break
+        engine.answer(*engine.waiting)
+        line.take_answers(0.0)
+    counts = queries.funnel(filled)["s0_3"]
+    assert (counts.pending, counts.claimed, counts.failed, line.rows) == (0, 0, 1, {})
+
+
 def test_leases_are_seen_to_while_the_model_is_slow(filled: sqlite3.Connection, late: tuple[Late, worker.Line]) -> None:
     engine = late[0]
     settings = Settings(calibration_rows=0, rationale="none")

@@ -312,8 +312,8 @@ class Line:
                 answer = calls.recorded(here.conn, engine.request_hash(row.request))
                 if answer is None:
                     ticket = next(self._tickets)
-                    self.rows[ticket] = row
                     engine.submit(ticket, row.request)
+                    self.rows[ticket] = row
                     return
         except TrustmineError:
             raise
