@@ -265,9 +265,13 @@ def test_an_index_serves_each_order_of_pending_rows_without_sorting(
 
 
 @pytest.mark.parametrize("order", ["priority", "newest", "oldest"])
-def test_an_index_serves_each_order_of_undecided_rows_without_sorting(conn: sqlite3.Connection, order: str) -> None:
-    sql = claims.claim_sql(claims.aside_where(), claims.ORDERS[order][0], Scope())
-    plan = [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", ("s0_3", "undecided", "s4", 0, 10))]
+@pytest.mark.parametrize("scope", [Scope(), Scope(repo_id=1)])
+def test_an_index_serves_each_order_of_undecided_rows_without_sorting(
+    conn: sqlite3.Connection, order: str, scope: Scope
+) -> None:
+    sql = claims.claim_sql(claims.aside_where(), claims.ORDERS[order][0], scope)
+    values = ("s0_3", "undecided", "s4", 0, *scope.where()[1], 10)
+    plan = [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
     assert ("commits_best_undecided" if order == "priority" else "commits_undecided") in plan[0]
     assert not any("TEMP B-TREE" in step for step in plan), plan
 
@@ -408,6 +412,14 @@ def test_a_worker_of_another_host_is_taken_for_alive() -> None:
     assert claims.is_alive(claims.worker_name())
     host, pid, started, nonce = claims.worker_name().rsplit(":", 3)
     assert not claims.is_alive(f"{host}:{pid}:{int(started) + 1}:{nonce}"), "the pid was given to another process"
+
+
+def test_a_worker_in_a_container_of_this_host_is_taken_for_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = claims.worker_name()
+    monkeypatch.setattr(Path, "readlink", lambda _: Path("pid:[4026599999]"))
+    assert claims.is_alive(claims.worker_name())
+    host, pid, started, nonce = here.rsplit(":", 3)
+    assert claims.is_alive(f"{host}:{pid}:{int(started) + 1}:{nonce}"), "its process ids mean nothing here"
 
 
 def _work_through(db: Path, worker: str, done: "multiprocessing.Queue[list[int]]") -> None:

@@ -15,6 +15,7 @@ max_attempts of them the row is set aside. Its neighbours never pay for it.
 
 import itertools
 import os
+import re
 import socket
 import sqlite3
 import time
@@ -32,6 +33,7 @@ from trustmine.records import Advance, Commit, Outcome, Reject
 LAST_STAGE = "s4"
 MAX_ATTEMPTS = 3  # where the caller has no settings
 DIED = "The worker died while this row was all it worked on: killed, out of memory, or crashed in native code"
+_HOSTS_OWN = "4026531836"  # PROC_PID_INIT_INO of Linux: the namespace of the host's own process ids
 FELL_SILENT = "The worker was silent for longer than its lease while this row was all it worked on"
 
 
@@ -54,11 +56,11 @@ class Scope:
     is_labelled: bool = False  # only rows with a label from outside
     qualities: tuple[str, ...] | None = None  # of labels that count then; None: all
 
-    def where(self) -> tuple[str, list[object]]:
-        """SQL that starts with AND (or is empty), with its values."""
+    def where(self, repo: str = "repo_id") -> tuple[str, list[object]]:
+        """SQL that starts with AND (or is empty), with its values. `repo`: how the column is written; see OF_ASIDE."""
         parts: list[str] = []
         values: list[object] = []
-        for clause, value in (("repo_id = ?", self.repo_id), ("id >= ?", self.start), ("id < ?", self.end)):
+        for clause, value in ((f"{repo} = ?", self.repo_id), ("id >= ?", self.start), ("id < ?", self.end)):
             if value is not None:
                 parts.append(f" AND {clause}")
                 values.append(value)
@@ -100,15 +102,24 @@ class Tally:
 
 def worker_name() -> str:
     """A name no other worker has: host:pid:start:nonce."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+    return f"{_host()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
 
 
 def is_alive(worker: str) -> bool:
     """False only if the worker ran on this host and its process is gone."""
     host, pid, started, _ = worker.rsplit(":", 3)
-    if host != socket.gethostname():
+    if host != _host():
         return True
     return _started(int(pid)) == started
+
+
+def _host() -> str:
+    """Where process ids mean the same: the host, and in a container that numbers its own which one (namespaces(7))."""
+    try:
+        space = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        space = _HOSTS_OWN
+    return socket.gethostname() + ("" if space == _HOSTS_OWN else f"/{space}")
 
 
 def _started(pid: int) -> str:
@@ -208,6 +219,9 @@ ORDERS = {
         ("commits_pending", "AND priority IS NULL ORDER BY id"),
     ),
 }
+# How the repository of rejected rows that a stage also takes is asked for: they have small indexes, and with that of
+# the repository SQLite would read all of it.
+OF_ASIDE = "+repo_id"
 # The same within one repository, so that no row of others is stepped over; the funnel's columns after outcome are NULL.
 _OF_REPO = {
     "commits_pending": ("commits_funnel", " AND reject_stage IS NULL AND reject_reason IS NULL"),
@@ -223,7 +237,7 @@ def claim_sql(where: str, part: tuple[str, str], scope: Scope) -> str:
     repository or range. A scope that lists its rows is short, and is sorted.
     """
     index, order = part
-    clause, _ = scope.where()
+    clause, _ = scope.where("repo_id" if where.startswith(PENDING) else OF_ASIDE)
     source = "commits"
     if where.startswith(PENDING) and scope.ids is None and not scope.is_labelled:
         index, more = (index, "") if scope.repo_id is None else _OF_REPO[index]

@@ -104,7 +104,7 @@ def funnel(conn: sqlite3.Connection, scope: Scope = Scope()) -> dict[str, StageC
 
 def n_pending_aside(conn: sqlite3.Connection, stage: str, aside: tuple[tuple[str, str], ...], scope: Scope) -> int:
     """Rejected rows that the stage will take too."""
-    clause, values = scope.where()
+    clause, values = scope.where(claims.OF_ASIDE)
     return sum(
         conn.execute(
             f"SELECT count(*) FROM commits WHERE {claims.aside_where()}{clause}",
@@ -119,10 +119,11 @@ def has_pending(
 ) -> bool:
     """Whether the stage has rows to take, or rows that other workers hold."""
     clause, values = scope.where()
-    wanted: list[tuple[str, tuple[object, ...]]] = [(claims.PENDING, (after,))]
-    wanted += [(claims.aside_where(), (reject_stage, reason, stage)) for reject_stage, reason in aside]
+    beside, _ = scope.where(claims.OF_ASIDE)
+    wanted: list[tuple[str, tuple[object, ...]]] = [(claims.PENDING + clause, (after,))]
+    wanted += [(claims.aside_where() + beside, (reject_stage, reason, stage)) for reject_stage, reason in aside]
     return any(
-        conn.execute(f"SELECT 1 FROM commits WHERE {where}{clause} LIMIT 1", (*names, *values)).fetchone()
+        conn.execute(f"SELECT 1 FROM commits WHERE {where} LIMIT 1", (*names, *values)).fetchone()
         for where, names in wanted
     )
 
