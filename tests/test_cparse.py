@@ -23,6 +23,7 @@ from trustmine.cparse import (
     tree,
 )
 from trustmine.cparse import strip_comments_and_space as strip
+from trustmine.cparse.lexis import Lexis
 
 
 def found(source: str, path: str = "x.c") -> list[tuple[str, int, int]]:
@@ -568,3 +569,28 @@ def test_a_signature_has_the_parameters_in_their_order(text: str, returns: str, 
 def test_a_comment_above_a_function_is_found(above: str, comment: str) -> None:
     source = f"{above}int f(void)\n{{\n}}\n"
     assert comment_above(source.encode(), above.count("\n") + 1) == comment
+
+
+# ------------------------------------------------------------------- what is never closed
+
+
+@pytest.mark.parametrize("cpp", [False, True])
+@pytest.mark.parametrize(
+    ("opened", "again"), [(b'"', b'\\"'), (b"'", b"\\'"), (b"x = '", b"\\'\\\""), (b"", b'R"('), (b"", b'u8R"x(')]
+)
+def test_a_literal_that_is_never_closed_is_read_once(cpp: bool, opened: bytes, again: bytes) -> None:
+    # Read anew from each quote this would take hours.
+    source = opened + again * 1_000_000 + b"\nint f(void)\n{\n}\n"
+    lexis = Lexis(source, cpp)
+    assert len(lexis.skeleton) == len(source)
+    assert len(lexis.literals) <= 1_000_000
+
+
+def test_a_raw_string_is_one_in_cpp_alone() -> None:
+    source = b'a = R"(b)" + R"x(c" // )x";\n'
+    assert Lexis(source, cpp=True).skeleton == b'a = "____" + "___________";\n'
+    assert Lexis(source, cpp=False).skeleton == b'a = R"___" + R"___"        \n'
+
+
+def test_an_escaped_quote_outside_of_a_literal_opens_none() -> None:
+    assert Lexis(b'\' \\" "a"\n', cpp=False).skeleton == b'\' \\" "_"\n'

@@ -19,16 +19,21 @@ from trustmine.lines import LineRange
 
 CPP_SUFFIXES = (".cc", ".cpp", ".cxx", ".c++", ".hh", ".hpp", ".hxx", ".h++", ".ipp", ".inl", ".tcc")
 
+# What is never closed is read once: a comment and a raw string go on to the end, a literal is none and its line goes on
+# behind the quote, where an escaped quote opens no other.
+_COMMENT = rb"(?P<comment> /\*.*?(?:\*/|\Z) | //(?:\\\r?\n|[^\n])*+ )"
+_RAW = rb"""(?P<literal> \b(?:u8|[uUL])?R"(?P<fence>[^()\\\s]{0,16})\(.*?(?:\)(?P=fence)"|\Z)"""
+_STRING = rb'''"(?:\\\r?\n|\\.|[^"\\\n])*+"'''
+_CHARACTER = rb"'(?:\\\r?\n|\\.|[^'\\\n])*+'"
+_ESCAPED = rb"""(?:\\[\\"'])++"""
+_TOKEN_C = re.compile(
+    rb"%b | (?P<literal> %b | %b ) | %b" % (_COMMENT, _STRING, _CHARACTER, _ESCAPED), re.VERBOSE | re.DOTALL
+)
+# In C++ an apostrophe inside of a number groups digits; in C, 0x1F'a' cannot occur.
 _TOKEN = re.compile(
-    rb"""
-    (?P<comment> /\*.*?(?:\*/|\Z) | //(?:\\\r?\n|[^\n])*+ )
-    | (?P<raw> \b(?:u8|[uUL])?R"(?P<fence>[^()\\\s]{0,16})\(.*?\)(?P=fence)" )
-    | (?P<literal> "(?:\\\r?\n|\\.|[^"\\\n])*+" | (?<![0-9A-Fa-f])'(?:\\\r?\n|\\.|[^'\\\n])*+' )
-    """,
+    rb"%b | %b | %b | (?<![0-9A-Fa-f])%b ) | %b" % (_COMMENT, _RAW, _STRING, _CHARACTER, _ESCAPED),
     re.VERBOSE | re.DOTALL,
 )
-# In C, 0x1F'a' cannot occur; in C++ an apostrophe inside of a number groups digits.
-_TOKEN_C = re.compile(_TOKEN.pattern.replace(rb"(?<![0-9A-Fa-f])", b""), re.VERBOSE | re.DOTALL)
 _DIRECTIVE = re.compile(rb"^[ \t\f\v\r]*(?:\#|%:)[ \t\f\v]*(\w*)(?:\\\r?\n|[^\n])*+", re.MULTILINE)
 _IS_FALSE = re.compile(rb"\s*(?:0|\(\s*0\s*\)|FALSE|false)\s*")
 _SPACE = re.compile(rb"\s+|\\\r?\n")
@@ -74,9 +79,10 @@ class Lexis:
         self.comments: list[tuple[int, int]] = []
         self.literals: list[tuple[int, int]] = []
         for match in (_TOKEN if cpp else _TOKEN_C).finditer(source):
-            if match["raw"] is not None and not cpp:
-                continue
-            (self.comments if match["comment"] is not None else self.literals).append(match.span())
+            if match["comment"] is not None:
+                self.comments.append(match.span())
+            elif match["literal"] is not None:
+                self.literals.append(match.span())
 
     @cached_property
     def skeleton(self) -> bytes:
