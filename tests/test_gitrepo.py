@@ -392,7 +392,17 @@ def test_messages_come_whole_in_their_encoding(
 
 @pytest.mark.parametrize(
     "author",
-    [b"", b"A", b"A <a@b>", b"A <a@b> x +0", b"A <a@b> 99999999999999999999999 +0", b"\xff > < 12", b"<> \xb2 0"],
+    [
+        b"",
+        b"A",
+        b"A <a@b>",
+        b"A <a@b> x +0",
+        b"A <a@b> 99999999999999999999999 +0",
+        b"\xff > < 12",
+        b"<> \xb2 0",
+        b"<> --5 0",
+        b"<> - 0",
+    ],
 )
 def test_malformed_dates_are_zero(work: Work, author: bytes) -> None:
     work.git("hash-object", "-t", "tree", "-w", "--stdin")
@@ -419,6 +429,32 @@ def test_shallow_clone_has_boundary_commits(work: Work, tmp_path: Path) -> None:
     assert not repo.has(shas[1])
     with pytest.raises(MissingObject, match="fetch --unshallow"):
         repo.patch(shas[2], LIMIT)
+
+
+def test_a_commit_whose_parent_has_gone_is_told_of_when_it_is_asked_for(work: Work, tmp_path: Path) -> None:
+    shas = []
+    for number in range(4):
+        work.write("a.c", b"%d\n" % number)
+        shas.append(work.commit())
+    work.git("clone", "-q", "--bare", "--depth=2", f"file://{work.folder}", str(tmp_path / "shallow"))
+    repo = GitRepo.open(tmp_path / "shallow")
+    repo.expect(shas[2:])  # of rows that were ingested when the clone was whole
+    with pytest.raises(MissingObject):
+        repo.patch(shas[2], LIMIT)
+    assert bytes_of(repo.patch(shas[3], LIMIT)) == work.show(shas[3])
+
+
+def test_an_odd_address_of_the_remote_gives_no_name(work: Work) -> None:
+    work.git("config", "remote.origin.url", "https://[foo/bar")
+    assert GitRepo.open(work.folder).default_name == "project"
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    Work(folder)
+    with pytest.raises(RepositoryError, match="not UTF-8") as error:
+        GitRepo.open(folder)
+    str(error.value).encode()
 
 
 def loose(work: Work, oid: str) -> Path:

@@ -15,7 +15,9 @@ libgit2's options for the whole process. A GitRepo belongs to one process and
 one thread.
 """
 
+import contextlib
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +95,11 @@ class GitRepo:
     def open(cls, path: str | Path) -> "GitRepo":
         """The repository in this folder (bare, or with a worktree), not in one above. Raises RepositoryError."""
         folder = Path(path).absolute()
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError as error:
+            what = "The repository's path is not UTF-8, so that it cannot be stored"
+            raise RepositoryError(what, ascii(str(folder)), "Rename the folder, or make a link to it") from error
         if not folder.exists():
             raise RepositoryError("There is no such folder", str(folder), "Check the path")
         try:
@@ -142,8 +149,9 @@ class GitRepo:
         if url:
             host, _, path = ("", "", "")
             if "://" in url:
-                parts = urlsplit(url)
-                host, path = parts.netloc, parts.path
+                with contextlib.suppress(ValueError):  # [ without ] is no address
+                    parts = urlsplit(url)
+                    host, path = parts.netloc, parts.path
             elif ":" in url and "/" not in url.split(":")[0]:  # user@host:owner/name
                 host, _, path = url.partition(":")
             names = [name for name in path.removesuffix("/").removesuffix(".git").split("/") if name]
@@ -303,7 +311,11 @@ class GitRepo:
 
     def expect(self, shas: Sequence[str]) -> None:
         """Say which patches will be asked for next, in this order: git works on them meanwhile."""
-        self._ask([(sha, sha if sha not in self._cut_off else self._trees(sha)) for sha in shas])
+        questions = []
+        for sha in shas:
+            with contextlib.suppress(MissingObject):  # told when it is asked for
+                questions.append((sha, self._question(sha)))
+        self._ask(questions)
 
     def patch(self, sha: str, max_chars: int) -> Patch:
         """The patch against the first parent (the empty tree for a root), as git prints it.
@@ -314,7 +326,7 @@ class GitRepo:
             self._answer(0)  # of a row that did not want it after all
         if not self._asked or self._asked[0][0] != sha:
             self._drop_asked()
-            self.expect([sha])
+            self._ask([(sha, self._question(sha))])
         patch = self._answer(max_chars)
         if patch is None:
             # Nothing is printed for a merge, or where nothing changed.
@@ -354,6 +366,10 @@ class GitRepo:
             if isinstance(error, LookupError):
                 raise self._missing("blobs of commit", sha, f"git: {error}") from error
             raise
+
+    def _question(self, sha: str) -> str:
+        """How git is asked for the patch of a commit. Raises MissingObject."""
+        return sha if sha not in self._cut_off else self._trees(sha)
 
     def _trees(self, sha: str) -> str:
         """The trees before and after a commit, as a question. Raises MissingObject."""
@@ -429,6 +445,4 @@ def _header(sha: str, commit: bytes, is_shallow: bool) -> CommitHeader:
 def _time(signature: bytes) -> int:
     """Seconds since 1970 in "Name <mail> SECONDS ZONE"; 0 where they cannot be read, as git shows them."""
     seconds = signature.rpartition(b">")[2].split()[:1]
-    if not seconds or not seconds[0].lstrip(b"-").isdigit() or len(seconds[0]) > 18:
-        return 0
-    return int(seconds[0])
+    return int(seconds[0]) if seconds and re.fullmatch(rb"-?[0-9]{1,17}", seconds[0]) else 0
