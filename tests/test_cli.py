@@ -342,6 +342,41 @@ def test_a_vanished_repository_is_one_clear_error(run: Run, git: Callable[..., s
     assert json.loads(run("status", "--json")[1])["stages"]["s0_1"]["pending"] == 1
 
 
+def test_a_moved_repository_is_read_from_its_new_place_as_the_error_says(
+    run: Run, git: Callable[..., str], tmp_path: Path
+) -> None:
+    for i in range(20):
+        git("commit", "-q", "--allow-empty", "-m", f"fix overflow {i}")
+    run("ingest", "repo", "--name", "demo/demo")
+    (tmp_path / "repo").rename(tmp_path / "moved")
+    _, _, err = run("advance", "--stage", "s0_1", "--workers", "2")
+    [hint] = re.findall(r"trustmine (ingest NEW_PLACE --name \S+);", err)
+    code, _, err = run(*hint.replace("NEW_PLACE", "moved").split())
+    assert code == 0
+    assert f"demo/demo has moved from {tmp_path}/repo/.git to {tmp_path}/moved/.git\n" in err
+    assert "demo/demo: 0 new commits, 20 in all" in err
+    assert run("advance", "--stage", "s0_1", "--workers", "2")[0] == 0
+    (tmp_path / "moved").rename(tmp_path / "again")
+    code, _, err = run("run", "again", "--name", "demo/demo")
+    assert code == 0
+    assert f"has moved from {tmp_path}/moved/.git" in err
+    status = json.loads(run("status", "--json")[1])
+    assert (status["commits"], status["stages"]["s0_1"]["rejected"]) == (20, {"empty_diff": 20})
+
+
+def test_a_clone_that_is_gone_is_cloned_again_as_the_error_says(
+    run: Run, git: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git("commit", "-q", "--allow-empty", "-m", "fix overflow")
+    monkeypatch.setenv("TRUSTMINE_CACHE", str(tmp_path / "home"))
+    run("ingest", f"file://{tmp_path}/repo", "--name", "demo")
+    (tmp_path / "home").rename(tmp_path / "away")
+    monkeypatch.setenv("TRUSTMINE_CACHE", str(tmp_path / "other"))
+    [hint] = re.findall(r"trustmine (ingest \S+ --name demo);", run("advance", "--stage", "s0_1")[2])
+    assert "demo: 0 new commits, 1 in all" in run(*hint.split())[2]
+    assert run("advance", "--stage", "s0_1")[0] == 0
+
+
 def test_help_and_status_do_not_load_a_model() -> None:
     script = "import sys, trustmine.cli; sys.exit('llama_cpp' in sys.modules or 'pygit2' in sys.modules)"
     env = {**os.environ, "PYTHONPATH": str(README.parent)}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,8 +252,8 @@ def test_a_password_that_was_stored_before_goes_with_the_next_ingest(
     conn.execute("UPDATE repos SET url = ?", (url,))
     commit(git, 1, "later")
     serve(tmp_path)
-    done = ingest.ingest(conn, ingest.find(url, cache=str(cache)))
-    assert (done.repo, done.n_new, done.n_commits) == ("mine", 1, 3)
+    done, _, said = again(conn, url, cache=str(cache))
+    assert (done.repo, done.n_new, done.n_commits, said) == ("mine", 1, 3, [])
     assert files_with("s3cr3t", cache) == []
     [(path, stored)] = conn.execute("SELECT path, url FROM repos").fetchall()
     assert (path, stored) == (done.path, f"http://{place}") != (before.path, url)
@@ -289,8 +290,173 @@ def test_two_repositories_cannot_have_one_name(conn: sqlite3.Connection, git: Gi
     commit(git)
     subprocess.run(["git", "clone", "-q", str(tmp_path / "repo"), str(tmp_path / "other")], check=True)
     ingest.ingest(conn, ingest.find(str(tmp_path / "repo")), name="x")
-    with pytest.raises(RepositoryError, match="Another repository"):
+    with pytest.raises(RepositoryError, match="Another repository") as error:
         ingest.ingest(conn, ingest.find(str(tmp_path / "other")), name="x")
+    assert "move that away first" in error.value.hint
+
+
+def again(conn: sqlite3.Connection, repo: Path | str, **options: Any) -> tuple[ingest.Ingested, list[int], list[str]]:
+    """What an ingest did, the numbers of commits walked, and what it said."""
+    walked: list[int] = []
+    said: list[str] = []
+    cache, name = options.get("cache"), options.get("name")
+    source = ingest.find(str(repo), cache=cache)
+    return ingest.ingest(conn, source, name=name, progress=walked.append, say=said.append), walked, said
+
+
+def places(conn: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
+    return conn.execute("SELECT name, path, url FROM repos ORDER BY id").fetchall()
+
+
+def test_a_repository_that_moved_keeps_its_rows_and_only_new_commits_are_walked(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 3)
+    again(conn, tmp_path / "repo", name="demo/demo")
+    before = shas(conn)
+    commit(git, 2, "later")
+    moved = (tmp_path / "repo").rename(tmp_path / "moved")
+    done, walked, said = again(conn, moved, name="demo/demo")
+    assert (done.repo, done.n_new, done.n_commits, walked) == ("demo/demo", 2, 5, [2])
+    assert said == [f"demo/demo has moved from {tmp_path}/repo/.git to {moved}/.git"]
+    assert shas(conn)[:3] == before
+    assert places(conn) == [("demo/demo", f"{moved}/.git", None)]
+    assert again(conn, moved)[1:] == ([], []), "no name is needed any more"
+
+
+def test_a_folder_of_the_same_name_in_a_new_place_needs_no_name(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 2)
+    again(conn, tmp_path / "repo")
+    (tmp_path / "disk").mkdir()
+    moved = (tmp_path / "repo").rename(tmp_path / "disk" / "repo")
+    done, _, said = again(conn, moved)
+    assert (done.repo, done.n_new, done.n_commits, len(said)) == ("repo", 0, 2, 1)
+
+
+def test_a_repository_is_known_again_after_a_forced_push(conn: sqlite3.Connection, git: Git, tmp_path: Path) -> None:
+    commit(git, 3)
+    again(conn, tmp_path / "repo", name="x")
+    git("reset", "-q", "--hard", "HEAD~2")
+    commit(git, 1, "rewritten")
+    git("reflog", "expire", "--expire=now", "--all")
+    git("gc", "-q", "--prune=now")
+    done, _, _ = again(conn, (tmp_path / "repo").rename(tmp_path / "moved"), name="x")
+    assert (done.n_new, done.n_commits) == (1, 4)
+
+
+def test_one_that_left_a_link_or_another_repository_behind_has_moved(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 2)
+    again(conn, tmp_path / "repo", name="x")
+    moved = (tmp_path / "repo").rename(tmp_path / "moved")
+    (tmp_path / "repo").symlink_to(moved)
+    done, _, said = again(conn, moved, name="x")
+    assert (done.n_new, done.n_commits, len(said)) == (0, 2, 1)
+    (tmp_path / "repo").unlink()
+    moved = moved.rename(tmp_path / "further")
+    commit(git, 1, "another project")
+    (tmp_path / "repo").rename(tmp_path / "moved")
+    done, _, said = again(conn, moved, name="x")
+    assert (done.n_new, done.n_commits, len(said)) == (0, 2, 1)
+
+
+def test_one_that_may_have_moved_is_not_ingested_twice_unasked(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 2)
+    again(conn, tmp_path / "repo", name="demo/demo")
+    moved = (tmp_path / "repo").rename(tmp_path / "moved")
+    with pytest.raises(RepositoryError, match="commits of demo/demo, which is not in its place") as error:
+        again(conn, moved)
+    assert "--name demo/demo;" in error.value.hint
+    assert places(conn) == [("demo/demo", f"{tmp_path}/repo/.git", None)]
+    assert again(conn, moved, name="fork")[0].n_new == 2, "it is another one where the user says so"
+
+
+def test_what_has_none_of_its_commits_does_not_take_the_place_of_one_that_is_gone(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 2)
+    again(conn, tmp_path / "repo", name="x")
+    (tmp_path / "repo").rename(tmp_path / "moved")
+    commit(git, 2, "another project")
+    other = (tmp_path / "repo").rename(tmp_path / "other")
+    with pytest.raises(RepositoryError, match="Another repository in this database is called 'x'") as error:
+        again(conn, other, name="x")
+    assert error.value.hint == "Give this one a --name of its own"
+    assert again(conn, other)[0].n_new == 2
+    assert again(conn, tmp_path / "moved", name="x")[0].n_new == 0
+
+
+def test_a_repository_without_rows_yet_can_move(conn: sqlite3.Connection, git: Git, tmp_path: Path) -> None:
+    commit(git, 2)
+    ingest.register(conn, ingest.find(str(tmp_path / "repo")), "x")  # and then the power went off
+    done, _, said = again(conn, (tmp_path / "repo").rename(tmp_path / "moved"), name="x")
+    assert (done.n_new, len(said), len(places(conn))) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_url_that_is_cloned_into_another_cache_is_the_same_repository(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path, is_there: bool
+) -> None:
+    commit(git, 2)
+    url = f"file://{tmp_path}/repo"
+    first, _, _ = again(conn, url, cache=str(tmp_path / "home"), name="demo/demo")
+    commit(git, 1, "later")
+    if not is_there:
+        shutil.rmtree(tmp_path / "home")
+    done, walked, said = again(conn, f"{url}/", cache=str(tmp_path / "other"))
+    assert (done.repo, done.n_new, done.n_commits, walked) == ("demo/demo", 1, 3, [1])
+    assert said == [f"demo/demo has moved from {first.path} to {done.path}"]
+    assert places(conn) == [("demo/demo", done.path, f"{url}/")]
+    assert (tmp_path / "other") in Path(done.path).parents
+
+
+def test_a_repository_that_is_at_another_url_now_has_that_one(
+    conn: sqlite3.Connection, git: Git, tmp_path: Path
+) -> None:
+    commit(git, 2)
+    cache = tmp_path / "cache"
+    again(conn, f"file://{tmp_path}/repo", cache=str(cache), name="x")
+    shutil.rmtree(cache)
+    (tmp_path / "repo").rename(tmp_path / "moved")
+    done, _, _ = again(conn, f"file://{tmp_path}/moved", cache=str(cache), name="x")
+    assert done.n_new == 0
+    assert places(conn) == [("x", done.path, f"file://{tmp_path}/moved")]
+
+
+def test_a_fork_at_a_url_of_its_own_is_another_repository(conn: sqlite3.Connection, git: Git, tmp_path: Path) -> None:
+    commit(git, 2)
+    subprocess.run(["git", "clone", "-q", "--bare", str(tmp_path / "repo"), str(tmp_path / "fork")], check=True)
+    cache = tmp_path / "cache"
+    again(conn, f"file://{tmp_path}/repo", cache=str(cache))
+    shutil.rmtree(cache)
+    assert again(conn, f"file://{tmp_path}/fork", cache=str(cache))[0].n_new == 2
+    assert len(places(conn)) == 2
+
+
+def test_another_name_renames_and_says_so(conn: sqlite3.Connection, git: Git, tmp_path: Path) -> None:
+    commit(git, 2)
+    again(conn, tmp_path / "repo", name="x")
+    done, _, said = again(conn, tmp_path / "repo", name="owner/x")
+    assert (done.repo, done.n_new, said) == ("owner/x", 0, ["x is now called owner/x"])
+    assert again(conn, tmp_path / "repo")[0].repo == "owner/x"
+    assert again(conn, tmp_path / "repo", name="owner/x")[2] == []
+
+
+def test_a_name_that_another_repository_has_renames_none(conn: sqlite3.Connection, git: Git, tmp_path: Path) -> None:
+    commit(git)
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "repo"), str(tmp_path / "other")], check=True)
+    again(conn, tmp_path / "repo", name="x")
+    again(conn, tmp_path / "other", name="y")
+    before = places(conn)
+    with pytest.raises(RepositoryError, match="Another repository in this database is called 'x'") as error:
+        again(conn, tmp_path / "other", name="x")
+    assert "known as y" in error.value.hint
+    assert places(conn) == before
 
 
 def test_what_is_no_repository_is_said_before_a_database_is_made(tmp_path: Path, git: Git) -> None:

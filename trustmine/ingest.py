@@ -5,10 +5,14 @@ Again means: only commits not seen yet. Interrupted at any instant, the next
 ingest adds what is missing: tips are noted only once all their rows are in.
 Where a shallow clone has been deepened, the older commits are added, and those
 at which it ended go back to s0_1.
+
+A repository that was read from another place before keeps its rows; only its
+path is noted anew. It is told by its URL or its name, and by commits.
 """
 
 import os
 import re
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -25,6 +29,9 @@ from trustmine.gitrepo import GitRepo
 from trustmine.records import CommitHeader
 
 BATCH = 5_000  # rows per transaction: long enough to be fast, short enough not to block others
+# Commits by which a repository is known again, first and last ones each: a forced push may have taken the newest, and
+# a shallow clone leaves out the oldest.
+N_TELLING = 100
 _URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[^/\s]+@[^/\s]+:)", re.IGNORECASE)
 
 
@@ -77,15 +84,20 @@ def find(repo: str, *, refs: Sequence[str] = ("HEAD",), cache: str | None = None
     return Source(opened, url, {ref: opened.resolve(ref) for ref in refs})
 
 
+def _quiet(line: str) -> None:
+    pass
+
+
 def ingest(
     conn: sqlite3.Connection,
     source: Source,
     *,
     name: str | None = None,
     progress: Callable[[int], None] = lambda n: None,
+    say: Callable[[str], None] = _quiet,
 ) -> Ingested:
-    """Add the commits of a repository. `progress` is told the number of commits walked so far."""
-    walking = steps(conn, source, register(conn, source, name))
+    """Add the commits of a repository. `progress` is told the number of commits walked so far; `say`: see register."""
+    walking = steps(conn, source, register(conn, source, name, say))
     while True:
         try:
             progress(next(walking))
@@ -94,10 +106,56 @@ def ingest(
             return done
 
 
-def register(conn: sqlite3.Connection, source: Source, name: str | None = None) -> int:
-    """The id of the repository's row, made if there is none. Raises RepositoryError."""
-    name = name or (name_of_url(source.url) if source.url else source.repo.default_name)
-    return _repo_row(conn, source.repo, source.url, name)
+def register(
+    conn: sqlite3.Connection, source: Source, name: str | None = None, say: Callable[[str], None] = _quiet
+) -> int:
+    """The id of the repository's row, made if there is none. Raises RepositoryError.
+
+    The row of one that has moved (see _moved) gets its new path, and with
+    another `name` than it has a repository is renamed; `say` is told of both
+    in one line each.
+    """
+    repo, wanted = source.repo, name or (name_of_url(source.url) if source.url else source.repo.default_name)
+    is_known = conn.execute("SELECT 1 FROM repos WHERE path = ?", (repo.path,)).fetchone() is not None
+    moved = None if is_known else _moved(conn, source, wanted, is_named=name is not None)
+    with transaction(conn):
+        # By the path first: another process may have been here since.
+        row = conn.execute(
+            "SELECT id, name, path, url FROM repos WHERE path = ? OR id = ? ORDER BY path <> ? LIMIT 1",
+            (repo.path, moved, repo.path),
+        ).fetchone()
+        row_id, was_called, was_at, stored = row or (None, None, None, None)
+        wanted = name or was_called or wanted
+        url = source.url or (gitcli.without_password(stored) if stored else None)
+        taken = conn.execute("SELECT id, path FROM repos WHERE name = ? AND id IS NOT ?", (wanted, row_id)).fetchone()
+        if taken is None and row_id is None:
+            cursor = conn.execute(
+                "INSERT INTO repos (name, path, url, is_shallow, ingested_at_s) VALUES (?, ?, ?, ?, ?)",
+                (wanted, repo.path, url, repo.is_shallow, time.time()),
+            )
+            row_id = cursor.lastrowid
+        elif taken is None:
+            conn.execute("UPDATE repos SET name = ?, path = ?, url = ? WHERE id = ?", (wanted, repo.path, url, row_id))
+    if taken is not None:
+        raise _is_taken(conn, repo, wanted, taken, was_called)
+    # A path that changed with a URL's password was a folder named after it: it is not to be shown.
+    had_password = stored is not None and gitcli.without_password(stored) != stored
+    if was_at not in (None, repo.path) and not had_password:
+        say(f"{was_called} has moved from {was_at} to {repo.path}")
+    if was_called not in (None, wanted):
+        say(f"{was_called} is now called {wanted}")
+    return int(row_id or 0)
+
+
+def _is_taken(
+    conn: sqlite3.Connection, repo: GitRepo, name: str, other: tuple[int, str], was_called: str | None
+) -> RepositoryError:
+    hint = "Give this one a --name of its own"
+    if was_called is not None:
+        hint = f"This one is known as {was_called}: leave --name out, or give another"
+    elif _has_any(repo, _telling(conn, other[0])):
+        hint += "; or, if it takes the place of the other one, move that away first"
+    return RepositoryError(f"Another repository in this database is called {name!r}", other[1], hint)
 
 
 def steps(conn: sqlite3.Connection, source: Source, repo_id: int) -> Generator[int, None, Ingested]:
@@ -147,31 +205,56 @@ def _folder_name(address: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", address).strip("-.") + ".git"
 
 
-def _repo_row(conn: sqlite3.Connection, repo: GitRepo, url: str | None, name: str) -> int:
-    with transaction(conn):
-        found = conn.execute("SELECT id, url FROM repos WHERE path = ?", (repo.path,)).fetchone()
-        found = found or _row_with_password(conn, url)
-        if found is None:
-            taken = conn.execute("SELECT path FROM repos WHERE name = ?", (name,)).fetchone()
-            if taken is not None:
-                raise RepositoryError(
-                    f"Another repository in this database is called {name!r}", taken[0], "Give this one a --name"
-                )
-            cursor = conn.execute(
-                "INSERT INTO repos (name, path, url, is_shallow, ingested_at_s) VALUES (?, ?, ?, ?, ?)",
-                (name, repo.path, url, repo.is_shallow, time.time()),
+def _moved(conn: sqlite3.Connection, source: Source, name: str, *, is_named: bool) -> int | None:
+    """The id of the row that was read from another path and has this URL, or this name and nothing at its path now.
+
+    Only if one of its commits is here, or it has none yet. Of the same URL the
+    former clone may be there still (another cache folder): both are clones of
+    one address, and the newer one is read. Raises RepositoryError where another
+    one may have moved here, and no name says so.
+    """
+    repo, address = source.repo, gitcli.address(source.url) if source.url else None
+    rows = conn.execute("SELECT id, name, path, url FROM repos ORDER BY name <> ?, id", (name,)).fetchall()
+    of_address = [row for row in rows if address and row[3] and gitcli.address(row[3]) == address]
+    of_name = [row for row in rows if row[1] == name and _is_gone(conn, row[0], row[2], repo)]
+    for row_id, *_ in (*of_address, *of_name):
+        telling = _telling(conn, row_id)
+        if not telling or _has_any(repo, telling):
+            return int(row_id)
+    for row_id, called, path, url in () if is_named else rows:
+        is_elsewhere = bool(address and url)  # a fork has commits in common, and its own address
+        if not is_elsewhere and _has_any(repo, _telling(conn, row_id)) and _is_gone(conn, row_id, path, repo):
+            raise RepositoryError(
+                f"This repository has commits of {called}, which is not in its place any more",
+                f"{repo.path}, and not {path}",
+                f"If it has moved here, add --name {shlex.quote(called)}; else give this one a --name of its own",
             )
-            return int(cursor.lastrowid or 0)
-        row_id, stored = found
-        url = url or (gitcli.without_password(stored) if stored else None)
-        conn.execute("UPDATE repos SET path = ?, url = ? WHERE id = ?", (repo.path, url, row_id))
-    return int(row_id)
+    return None
 
 
-def _row_with_password(conn: sqlite3.Connection, url: str | None) -> tuple[int, str] | None:
-    """Id and URL of a row of the same URL that was stored with name and password, which its path then holds as well."""
-    rows = conn.execute("SELECT id, url FROM repos WHERE url <> ? ORDER BY id", (url,))
-    return next(((row_id, stored) for row_id, stored in rows if gitcli.without_password(stored) == url), None)
+def _telling(conn: sqlite3.Connection, repo_id: int) -> list[str]:
+    """SHAs by which the repository of a row is known again; none if it has no commits."""
+    found = conn.execute(
+        """SELECT sha FROM refs WHERE repo_id = :id
+           UNION SELECT * FROM (SELECT sha FROM commits WHERE repo_id = :id ORDER BY id LIMIT :n)
+           UNION SELECT * FROM (SELECT sha FROM commits WHERE repo_id = :id ORDER BY id DESC LIMIT :n)""",
+        {"id": repo_id, "n": N_TELLING},
+    )
+    return [sha for (sha,) in found]
+
+
+def _has_any(repo: GitRepo, shas: Sequence[str]) -> bool:
+    return any(repo.has(sha) for sha in shas)
+
+
+def _is_gone(conn: sqlite3.Connection, repo_id: int, path: str, repo: GitRepo) -> bool:
+    """Whether the repository of a row is no longer at its path: nothing is, or another one, or a link to `repo`."""
+    try:
+        there = GitRepo.open(path)
+    except RepositoryError:
+        return True
+    telling = _telling(conn, repo_id)
+    return there.path == repo.path or (bool(telling) and not _has_any(there, telling))
 
 
 def _deepened(conn: sqlite3.Connection, repo: GitRepo, repo_id: int) -> list[int]:

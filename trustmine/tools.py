@@ -4,12 +4,13 @@ From the settings in force: the present recipe of each stage, and the Context
 a worker hands to `run`.
 """
 
+import shlex
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from trustmine import calibration
+from trustmine import calibration, gitcli
 from trustmine.config import Settings
 from trustmine.db import queries, recipes
 from trustmine.db.facts import FactReader
@@ -35,14 +36,18 @@ class Repos:
 
     def get(self, repo_id: int) -> GitRepo:
         if repo_id not in self._open:
-            name, path = self._conn.execute("SELECT name, path FROM repos WHERE id = ?", (repo_id,)).fetchone()
+            name, path, url = self._conn.execute(
+                "SELECT name, path, url FROM repos WHERE id = ?", (repo_id,)
+            ).fetchone()
             try:
                 self._open[repo_id] = GitRepo.open(path)
             except RepositoryError as error:
+                place = shlex.quote(gitcli.without_password(url)) if url else "NEW_PLACE"
                 raise RepositoryError(
                     f"The repository {name} cannot be read any more",
                     error.where or path,
-                    "Put it back, ingest it from its new place, or work on others with --repo",
+                    f"Put it back, or say where it is now: trustmine ingest {place} --name {shlex.quote(name)}; "
+                    "or work on others with --repo",
                 ) from error
         return self._open[repo_id]
 

@@ -37,12 +37,18 @@ def ingest(
     repo: Annotated[str, typer.Argument(help="Path or URL of a git repository.")],
     db: Db = None,
     ref: Annotated[list[str] | None, typer.Option("--ref", help="Branch, tag or revision [default: HEAD].")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What to call it [default: owner/name].")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What to call it, from now on [default: owner/name].")
+    ] = None,
     config_file: Config = None,
 ) -> None:
     """Add a repository's commits to the database; again: only new ones.
 
     A URL is cloned bare into a cache folder, and fetched on the next ingest.
+    A repository that has moved is ingested from its new place with --name and
+    the name that it has: its rows stay. A URL needs no name for that, and of
+    two clones of it the one that was ingested last is read from then on.
+    Another --name than a repository has renames it.
 
     Example: trustmine ingest ~/src/curl --name curl/curl
     """
@@ -55,7 +61,7 @@ def _ingest(settings: Settings, repo: str, refs: tuple[str, ...], name: str | No
     started = monotonic()
     source = _source(settings, repo, refs)
     with open_database(settings, create=True) as conn, console.progress("ingest", None) as draw:
-        done = ingesting.ingest(conn, source, name=name, progress=draw)
+        done = ingesting.ingest(conn, source, name=name, progress=draw, say=console.say)
     _say_ingested(done, monotonic() - started)
 
 
@@ -139,7 +145,7 @@ def run(
     repo_path: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Path or URL to ingest first.")] = None,
     db: Db = None,
     ref: Annotated[list[str] | None, typer.Option("--ref", help="Branch, tag or revision [default: HEAD].")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What to call the repository.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call the repository, from now on.")] = None,
     limit: Limit = None,
     repo: Repo = None,
     start: Start = None,
@@ -170,7 +176,7 @@ def run(
     with open_database(settings, create=source is not None) as conn:
         scope, feed = scope_of(conn, repo, start, end, labelled), None
         if source is not None:
-            repo_id = ingesting.register(conn, source, name)
+            repo_id = ingesting.register(conn, source, name, console.say)
             scope, feed = replace(scope, repo_id=repo_id), ingesting.steps(conn, source, repo_id)
         plan = pipeline.Plan(scope, limit, workers)
         models = pipeline.Models(conn, settings)
