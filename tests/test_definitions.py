@@ -4,8 +4,10 @@ import subprocess
 
 import pytest
 
+from trustmine import definitions, lines
 from trustmine.definitions import DefinitionFinder
 from trustmine.gitrepo import GitRepo
+from trustmine.lines import split_lines
 
 FILES = {
     "lib/a.c": '#include "a.h"\n#include <proj/base.h>\n#include "../gone.h"\n#include "setup-vms.h"\n'
@@ -23,6 +25,7 @@ FILES = {
     "lib/trace.h": "struct note {\n  int n;\n};\nstatic void note(int n) { }\n"
     "#define trace(d, ...) do { } while(0)\n#define trace(d, ...) tell(d, __VA_ARGS__)\n"
     "#define tell (void)\n#define tell really_tell\n",
+    "other/many.c": "int many;\n" * 100,
     "other/notes.txt": "int texted(void) { }\n",
 }
 
@@ -104,3 +107,24 @@ def test_the_file_itself_is_taken_as_given(finder: tuple[DefinitionFinder, str])
 def test_a_file_for_a_platform_sees_what_is_for_that_platform(finder: tuple[DefinitionFinder, str]) -> None:
     source = b'#include "setup-vms.h"\n'
     assert finder[0].find("LEVELS", "macro", "lib/vms.c", finder[1], source, 9).n == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint", "source"),
+    [("many", "variable", FILES["lib/a.c"].encode()), ("MANY", "macro", b"#define MANY 1\n" * 100)],
+    ids=["another file", "the file itself"],
+)
+def test_a_file_is_split_once_however_often_it_defines_a_name(
+    finder: tuple[DefinitionFinder, str], monkeypatch: pytest.MonkeyPatch, name: str, hint: str, source: bytes
+) -> None:
+    n_split = 0
+
+    def counting(text: bytes) -> list[bytes]:
+        nonlocal n_split
+        n_split += 1
+        return split_lines(text)
+
+    for module in (definitions, lines):
+        monkeypatch.setattr(module, "split_lines", counting, raising=False)
+    assert finder[0].find(name, hint, "lib/a.c", finder[1], source, 9).n == 100
+    assert n_split == 1

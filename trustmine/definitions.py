@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trustmine.cparse import LineRange, Symbol, grammar
-from trustmine.lines import cut_lines
+from trustmine.cparse import Symbol, grammar
+from trustmine.lines import split_lines
 from trustmine.records import BlobSymbols
 from trustmine.trees import Repo, SharedFacts, TreeIndex, is_c
 
@@ -85,6 +85,7 @@ class DefinitionFinder:
         self._index = TreeIndex(repo, facts)
         self._own: tuple[str, bytes] | None = None  # blob and content of the file last asked about
         self._headers_of: tuple[tuple[str, str, str], dict[str, int]] = (("", "", ""), {})
+        self._lines_of: tuple[str, list[bytes]] = ("", [])  # blob last cut from, and its lines
 
     def find(self, name: str, kind_hint: str, path: str, commit_sha: str, pre_image: bytes, limit: int) -> Found:
         """Candidates for the definition of a name used in `path`: the nearest `limit`, and how many there are.
@@ -167,15 +168,21 @@ class DefinitionFinder:
 
     def _cut(self, place: _Place) -> Definition:
         path, oid, symbol = place
-        source = self._own[1] if self._own is not None and oid == self._own[0] else self._repo.blob(oid)
         return Definition(
             path=path,
             first_line=symbol.first_line,
             last_line=symbol.last_line,
-            text=cut_lines(source, LineRange(symbol.first_line, symbol.last_line)),
+            text=b"".join(self._lines(oid)[symbol.first_line - 1 : symbol.last_line]),
             kind=symbol.kind,
             is_declaration_only=symbol.is_declaration_only,
         )
+
+    def _lines(self, oid: str) -> list[bytes]:
+        """The lines of a blob. Kept until another one is asked for: a file may define a name thousands of times."""
+        if self._lines_of[0] != oid:
+            source = self._own[1] if self._own is not None and oid == self._own[0] else self._repo.blob(oid)
+            self._lines_of = (oid, split_lines(source))
+        return self._lines_of[1]
 
     def _headers(self, path: str, commit_sha: str, oid: str, blob: int) -> dict[str, int]:
         """Files of the tree that a file includes, breadth first, numbered."""
