@@ -23,6 +23,7 @@ from trustmine.cparse import (
     tree,
 )
 from trustmine.cparse import strip_comments_and_space as strip
+from trustmine.cparse.functions import MAX_SCOPE_BYTES
 from trustmine.cparse.lexis import Lexis
 
 
@@ -83,6 +84,17 @@ extern "C" { int f(void) { return R"(})"[0]; } }
         ("a::B::c", 13, 13),
         ("f", 14, 14),
     ]
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [(b"namespace " + b"a" * 50_000 + b" {", b"}"), (b"namespace abcdefgh { " * 900, b"}" * 900)],
+    ids=["a long name", "many names"],
+)
+def test_the_scopes_in_a_name_are_cut_after_as_much_as_an_identifier_may_have(opening: bytes, closing: bytes) -> None:
+    every = functions(opening + b"\n" + b"int f() { }\n" * 1_000 + closing, "x.cpp")
+    assert len(every) == 1_000
+    assert all(len(f.name) == MAX_SCOPE_BYTES + len("::f") and f.name.endswith("::f") for f in every)
 
 
 def test_a_header_is_read_as_cpp_where_that_fits_better() -> None:
