@@ -17,6 +17,7 @@ from trustmine.cparse import (
     functions,
     names,
     outline,
+    outside,
     signature,
     statement_ranges,
     symbols,
@@ -484,6 +485,12 @@ def test_what_is_odd_in_a_body_hides_nothing_after_it() -> None:
 def test_statements_of_a_body_that_a_macro_opens_define_no_function() -> None:
     source = "static GETTER(x)\n  if (count(a) < 3)\n  {\n    y();\n  }\n  return 1;\n}\nint after(void)\n{\n}\n"
     assert {name for name, kind, *_ in defined(source) if kind == "function"} == {"after"}
+
+
+@pytest.mark.parametrize("opening", [b"enum {\n", b"enum { struct {\n", b"struct { enum {\n"])
+def test_types_in_types_are_not_read_once_per_level(opening: bytes) -> None:
+    source = opening * 1_000 + b"A FOO = 1,\n" + b"}" * opening.count(b"{") * 1_000
+    assert 0 < sum(end - start for start, end, _ in outside._aggregates(source)) <= 2 * len(source)
 
 
 def test_includes_are_listed_once_in_order() -> None:

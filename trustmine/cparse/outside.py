@@ -118,7 +118,7 @@ def _plain(lexis: Lexis, parameters: dict[bytes, int], cpp: bool) -> bytes:
     aggregates = list(_aggregates(bytes(shown)))
     for start, end, word in aggregates:
         body = bytes(shown[start:end])
-        if word == b"enum" and b"{" not in body:
+        if word == b"enum":
             for match in _MARKED.finditer(body + b"}"):
                 put(start + match.start("macro"), start + match.end("macro"))
             body = bytes(shown[start:end])
@@ -155,9 +155,13 @@ def _plain(lexis: Lexis, parameters: dict[bytes, int], cpp: bool) -> bytes:
 
 
 def _aggregates(text: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(start, end, word) of what stands in the braces of structs, unions and enums; not of structs in structs."""
+    """(start, end, word) of what stands in the braces of structs, unions and enums.
+
+    Of structs in structs only the outermost, of enums only those that hold no braces, as C's do: together they have at
+    most twice the bytes of the text.
+    """
     stack: list[tuple[int, bytes]] = []
-    begin = n_structs = 0
+    begin = n_structs = last_start = 0
     for match in _BRACE.finditer(text):
         at = match.start()
         if match[0] == b"{":
@@ -165,11 +169,12 @@ def _aggregates(text: bytes) -> Iterator[tuple[int, int, bytes]]:
             for token in _AGGREGATE.finditer(text, begin, at):
                 word = token[1] or b""  # the last one counts, unless a parenthesis or initial value follows
             n_structs += word in _STRUCTS
-            stack.append((at + 1, word))
+            last_start = at + 1
+            stack.append((last_start, word))
         elif match[0] == b"}" and stack:
             start, word = stack.pop()
             n_structs -= word in _STRUCTS
-            if word == b"enum" or (word in _STRUCTS and n_structs == 0):
+            if (word == b"enum" and start == last_start) or (word in _STRUCTS and n_structs == 0):
                 yield start, at, word
         begin = at + 1
 
