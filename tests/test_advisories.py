@@ -147,6 +147,25 @@ def test_reading_again_changes_nothing_and_what_is_not_said_any_more_goes(
     assert [row[0] for row in stored(conn)] == [2], "a record that was not read again stays"
 
 
+def test_a_label_goes_where_the_record_gives_the_vulnerability_another_name(
+    conn: sqlite3.Connection, add_commits: Add, tmp_path: Path
+) -> None:
+    add_commits(3, repo="owner/toy")
+    mention(conn, 3, "GHSA", "GHSA-5555-6666-7777")
+    first = record("GHSA-2222-3333-4444", sha(1), aliases=["CVE-2020-1111"])
+    other = record("GHSA-3333-3333-4444", sha(2), aliases=["CVE-2020-3333"])
+    spoken = record("GHSA-5555-6666-7777", aliases=["CVE-2020-5555"])
+    folder = write(tmp_path / "osv", first, other, spoken)
+    advisories.label(conn, folder)
+    assert [row[2] for row in stored(conn)] == ["CVE-2020-1111", "CVE-2020-3333", "CVE-2020-5555"]
+    again = first | {"aliases": ["CVE-2020-2222"]}
+    advisories.label(conn, write(folder, again, spoken | {"aliases": []}))
+    now = [(1, "CVE-2020-2222"), (2, "CVE-2020-3333"), (3, "GHSA-5555-6666-7777")]
+    assert stored(conn, "commit_id, identifier") == now
+    advisories.label(conn, write(folder, again | {"withdrawn": "2024-01-01T00:00:00Z", "aliases": []}))
+    assert stored(conn, "commit_id, identifier") == now[1:]
+
+
 def judge(conn: sqlite3.Connection, verdict: Verdict) -> None:
     commits = claims.claim(conn, "s0_3", "s0_2", "w", limit=99, lease_s=60)
     recipe = recipes.ensure(conn, "s0_3", {"stage": "s0_3"}, None)

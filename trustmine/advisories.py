@@ -86,8 +86,7 @@ def label(
     found = _Found(conn, source)
     for vulnerability in _joined(records):
         found.add(vulnerability)
-    ids = {one for record in records for one in (record.id, *record.aliases)}
-    changed = _replace(conn, found.rows, {found.source(record) for record in records} | {MESSAGE}, ids)
+    changed = _replace(conn, found.rows, records, {found.source(record) for record in records} | {MESSAGE})
     return Labelled(
         n_records=len(records),
         malformed=tuple(malformed),
@@ -215,17 +214,27 @@ class _Found:
 def _replace(
     conn: sqlite3.Connection,
     rows: Mapping[tuple[int, str, str], Mapping[str, object]],
+    records: Collection[Advisory],
     sources: Collection[str],
-    ids: Collection[str],
 ) -> list[int]:
-    """Store the labels in place of those that these sources gave under these identifiers; the commits of both."""
+    """Store the labels in place of those that these sources gave for these records; the commits of both.
+
+    A record's earlier labels go by what it is called now, or by what it was called then and have it as an alias.
+    """
     now = time.time()
+    own = {record.id for record in records}
+    names = own.union(*(record.aliases for record in records))
     with transaction(conn):
-        old = conn.execute(
-            """SELECT commit_id, source, identifier FROM labels WHERE source IN (SELECT value FROM json_each(?))
-               AND identifier IN (SELECT value FROM json_each(?))""",
-            (json.dumps(sorted(sources)), json.dumps(sorted(ids))),
-        ).fetchall()
+        given = conn.execute(
+            """SELECT commit_id, source, identifier, aliases FROM labels
+               WHERE source IN (SELECT value FROM json_each(?))""",
+            (json.dumps(sorted(sources)),),
+        )
+        old = [
+            (commit_id, source, identifier)
+            for commit_id, source, identifier, aliases in given
+            if identifier in names or not own.isdisjoint(aliases.split())
+        ]
         conn.executemany("DELETE FROM labels WHERE commit_id = ? AND source = ? AND identifier = ?", old)
         conn.executemany(
             """INSERT INTO labels (commit_id, source, identifier, label, cwe, other_cwes, severity, quality,
