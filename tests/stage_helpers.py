@@ -128,6 +128,15 @@ FUNCTION = FunctionPair(
     fix_lines=(9,),
     n_tokens=120,
 )
+# A fix that gives the function another name as well.
+RENAMED = dataclasses.replace(
+    FUNCTION,
+    name="record_parse_bounded",
+    post_text=POST_FUNCTION.replace("record_parse(", "record_parse_bounded("),
+    deleted_lines=(1, 9),
+    added_lines=(1, 9, 10, 11),
+    fix_lines=(1, 9),
+)
 REMOVED = "    memcpy(out->name, data + HEADER_SIZE, name_len);\n"
 FIXED = "".join(line + "\n" for line in POST_FUNCTION.split("\n")[8:11])
 MASK = Mask(mask_no=1, first_line=9, last_line=9, removed=REMOVED, n_fix_lines=1)

@@ -104,6 +104,18 @@ def test_a_function_of_a_pair_is_known_by_its_tokens_wherever_it_stands(
     assert ("elder",) not in chosen(conn)
 
 
+def test_a_function_that_a_fix_renamed_is_known_by_its_name_before_too(
+    conn: sqlite3.Connection, history: dict[str, int]
+) -> None:
+    renamed = dataclasses.replace(
+        helpers.FUNCTION, name="middle_bounded", path="lib/a.c", old_path="lib/a.c",
+        pre_text="int middle(int a)\n{\n    b();\n}\n", post_text="int middle_bounded(int a)\n{\n    c();\n}\n",
+    )  # fmt: skip
+    facts.write(conn, [(history["second"], renamed)])
+    assert choose(conn).left_out["in_a_function_pair"] == 1
+    assert ("middle",) not in chosen(conn)
+
+
 def test_everything_that_leads_back_to_the_function_is_stored(
     conn: sqlite3.Connection, history: dict[str, int], git: Git
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trustmine import fixes, patches
-from trustmine.changed_function import MULTI_FUNCTION, NOT_IN_FUNCTION, function_pair
+from trustmine.changed_function import MULTI_FUNCTION, NOT_IN_FUNCTION, function_pair, old_name
 from trustmine.cparse import outline
 
 F = "int f(void)\n{\n  a();\n  b();\n}\n"
@@ -59,3 +59,23 @@ def pair(folder: Path, before: str, after: str) -> str:
 )
 def test_a_function_is_followed_over_a_hunk(tmp_path: Path, before: str, after: str, expected: str) -> None:
     assert pair(tmp_path, before, after) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "expected"),
+    [
+        ("f", F, F.replace("a()", "c()"), "f"),
+        ("f", F, F.replace("void", "int n"), "f"),
+        ("f_bounded", F, F.replace("f(void)", "f_bounded(int n)"), "f"),
+        # What calls it by the new name was called otherwise all the same.
+        ("g", F.replace("a()", "g()"), F.replace("f(", "g("), "f"),
+        ("ns::K::g", "void run(int a) const\n{\n}\n", "void g(int a) const\n{\n}\n", "ns::K::run"),
+        ("ns::L::run", "void K::run()\n{\n}\n", "void L::run()\n{\n}\n", "ns::K::run"),
+        ("K::K", "K(int a) : b(a)\n{\n}\n", "K(int a, int c) : b(a)\n{\n}\n", "K::K"),
+        ("f", "#ifdef A\nint f(int a)\n#else\nint f(void)\n#endif\n{\n}\n", F, "f"),
+        ("f", "no code", F, "f"),
+    ],
+)
+def test_the_name_before_is_the_pre_images_own(name: str, before: str, after: str, expected: str) -> None:
+    path = "x.cpp" if "::" in name else "x.c"
+    assert old_name(name, path, before.encode(), path, after.encode()) == expected

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 
 from trustmine import benignexample, counted, cparse, licences, lifespan, lifespans, profiles, text, tools
 from trustmine.benignexample import Candidate
+from trustmine.changed_function import old_name
 from trustmine.config import Settings
 from trustmine.db import facts
 from trustmine.db.connect import transaction
@@ -186,16 +187,17 @@ def _candidates(
 
 
 def _known_pairs(conn: sqlite3.Connection, repo_id: int) -> tuple[set[tuple[str, str]], set[str]]:
-    """(path, name) of the repository's function pairs, and what the bodies of all pairs of the database hash to."""
+    """(path, name) of the repository's function pairs in both images, and what the bodies of all pairs hash to."""
     places: set[tuple[str, str]] = set()
     bodies: set[str] = set()
     for owner, name, path, old_path, encoding, pre, post in conn.execute(
         """SELECT repo_id, name, path, old_path, encoding, pre_text, post_text
            FROM functions JOIN commits ON id = commit_id"""
     ):
-        places |= {(path, name), (old_path, name)} if owner == repo_id else set()
-        for where, function in ((old_path, pre), (path, post)):
-            bodies.add(lifespan.body_hash(text.encode(function, encoding), where))
+        before, after = text.encode(pre, encoding), text.encode(post, encoding)
+        if owner == repo_id:
+            places |= {(path, name), (old_path, name), (old_path, old_name(name, old_path, before, path, after))}
+        bodies |= {lifespan.body_hash(before, old_path), lifespan.body_hash(after, path)}
     return places, bodies
 
 

@@ -1,4 +1,4 @@
-"""The one function that a fix changes, before and after, or why there is none.
+"""The one function that a fix changes, before and after, or why there is none; and what it was called before.
 
 Pure: outlines and edits in, functions out. Which commits are asked about at
 all, and what becomes of the two functions, is left to s1_1.
@@ -6,7 +6,7 @@ all, and what becomes of the two functions, is left to s1_1.
 
 from collections.abc import Sequence
 
-from trustmine.cparse import Function, Outline, function_at
+from trustmine.cparse import Function, Outline, function_at, name_in
 from trustmine.fixes import Edit, around
 from trustmine.lines import LineRange
 
@@ -43,6 +43,20 @@ def function_pair(
         sides = [edit.new if deleted else edit.old for edit in fix]
         return _why(other, [around(lines) for lines in sides], is_one_place)
     return (one, two) if deleted else (two, one)
+
+
+def old_name(name: str, old_path: str, pre: bytes, path: str, post: bytes) -> str:
+    """What a function was called in the pre-image, where `name` is what it is called in the post-image.
+
+    The same unless the fix renames it. `pre` and `post` are the function's text in both.
+    """
+    if pre.partition(b"{")[0] == post.partition(b"{")[0]:
+        return name
+    old, new = name_in(pre, old_path), name_in(post, path)
+    if old is None or new is None or old == new:
+        return name
+    # Namespaces and classes around it stand outside of its text.
+    return name.removesuffix(new) + old if name.endswith(new) else old
 
 
 def _counterpart(

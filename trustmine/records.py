@@ -152,7 +152,7 @@ class PreImage(Fact):
 class FunctionPair(Fact):
     TABLE: ClassVar[str] = "functions"
     STAGE: ClassVar[str] = "s1_1"
-    name: str
+    name: str  # after the fix, as path
     path: str
     old_path: str
     split: str

@@ -8,7 +8,8 @@ belongs to a context is decided at s2_2; here it is only rendered.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trustmine import wording
+from trustmine import changed_function, wording
+from trustmine import text as texts
 from trustmine.lines import split_lines
 from trustmine.prompts import fenced
 from trustmine.records import Commit, ContextItem, Element, Explanation, FunctionPair, Mask, MergedMask, Segment
@@ -40,6 +41,12 @@ def one_line(text: str) -> str:
     """A name or path in which nothing can end the line, the comment or the backticks it stands in."""
     shown = "".join(c if c.isprintable() else "?" for c in text)
     return shown.replace("`", "'").replace("*/", "* /")
+
+
+def old_name(function: FunctionPair) -> str:
+    """The function's name in the pre-image. The name that a fix gives it would tell something of the fix."""
+    pre, post = (texts.encode(one, function.encoding) for one in (function.pre_text, function.post_text))
+    return changed_function.old_name(function.name, function.old_path, pre, function.path, post)
 
 
 def numbered(text: str) -> str:
@@ -101,14 +108,15 @@ def language(path: str) -> str:
     return "cpp" if path.lower().endswith(_CPP) else "c"
 
 
-def title(sample: Sample) -> str:
+def title(sample: Sample, name: str) -> str:
     """Name and place of the function."""
-    return f"Function `{one_line(sample.function.name)}` in `{one_line(sample.function.old_path)}`"
+    return f"Function `{one_line(name)}` in `{one_line(sample.function.old_path)}`"
 
 
 def function_before(sample: Sample) -> str:
     """The function before the fix, with line numbers."""
-    return f"{title(sample)}, every line with its number:\n\n{code(sample, numbered(sample.function.pre_text))}"
+    title_before = title(sample, old_name(sample.function))
+    return f"{title_before}, every line with its number:\n\n{code(sample, numbered(sample.function.pre_text))}"
 
 
 def given(sample: Sample, *parts: str, with_post: bool) -> str:

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import stage_helpers as helpers
 from stage_helpers import DIFF, FUNCTION, MASK, MASKED, MESSAGE, PATCH, PRE_FUNCTION, commit, completion, context, say
 
 from trustmine.answers import Unparsable, parse_line_ranges
@@ -59,6 +60,11 @@ def test_the_conversation_of_s0_3_goes_on() -> None:
     assert "\n9\t    memcpy(out->name, data + HEADER_SIZE, name_len);" in question
     assert question.rstrip().endswith("the change deletes or rewrites: 9-9\nLines of the risky block:")
     assert request.grammar is not None
+
+
+def test_a_function_that_the_fix_renames_is_called_as_before() -> None:
+    _, (request,) = say(s1_2_mask.run(commit(), context(helpers.RENAMED, DIFF)), "9-9")
+    assert "record_parse_bounded" not in request.messages[-1].content
 
 
 @pytest.mark.parametrize(

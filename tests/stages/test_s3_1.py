@@ -54,6 +54,12 @@ def test_the_model_sees_message_function_and_context_but_not_the_fix() -> None:
     assert "MAX_NAME" not in seen
 
 
+def test_a_function_that_the_fix_renames_is_called_as_before() -> None:
+    _, (request,) = say(s3_1_locate.run(commit(), context(helpers.RENAMED)), WHY + "9-9")
+    seen = request.messages[-1].content
+    assert "`record_parse`" in seen and "record_parse_bounded" not in seen
+
+
 def test_locating_and_explaining_begin_alike_so_that_an_engine_can_reuse_it() -> None:
     locate, explain = (Prompts().get(name).turns for name in ("s3_1_locate", "s3_2_explain"))
     assert locate[0] == explain[0]

@@ -40,6 +40,14 @@ def test_the_model_sees_function_and_context_but_neither_message_nor_patch() -> 
     assert "RECORD_BAD" not in seen
 
 
+def test_a_function_that_the_fix_renames_is_called_as_before_by_prompt_and_answer() -> None:
+    new_name = json.dumps({"root_cause": "`record_parse_bounded` is wrong.", "impact": "An overflow.", "cwe": None})
+    _, requests = say(s3_2_explain.run(commit(), context(helpers.RENAMED, SEGMENT)), new_name, GOOD)
+    first, complaint = (request.messages[-1].content for request in requests)
+    assert "`record_parse`" in first and "record_parse_bounded" not in first
+    assert "record_parse_bounded" in complaint
+
+
 def test_of_a_finding_that_quotes_the_message_the_model_sees_nothing() -> None:
     quoting = dataclasses.replace(SEGMENT, finding="They do not trust the length of the name.")
     _, (request,) = say(s3_2_explain.run(commit(), ctx(quoting)), GOOD)

@@ -211,6 +211,17 @@ def test_no_comment_goes_into_a_continued_line() -> None:
     assert kinds == ["post-image", "pre-image"]
 
 
+def test_a_function_that_the_fix_renames_is_called_as_before_where_that_is_shown() -> None:
+    merged = dataclasses.replace(
+        MERGED, masked_post=MERGED.masked_post.replace("record_parse(", "record_parse_bounded(")
+    )
+    given = [merged if fact is MERGED else fact for fact in facts(function=helpers.RENAMED)]
+    made = {task: one.input for (task, number), one in instructions(*given).items() if number == 1}
+    for task in ("locate", "locate_explain", "refine"):
+        assert "Function `record_parse` in" in made[task] and "record_parse_bounded" not in made[task], task
+    assert "Function `record_parse_bounded` in" in made["infill"]
+
+
 @pytest.mark.parametrize("sha", [SHA, FEW])
 def test_no_input_gives_its_answer_away(sha: str) -> None:
     for (task, number), one in instructions(*facts(), sha=sha).items():

@@ -5,7 +5,7 @@ parsed gives an empty or partial answer, never an exception, within a bounded
 number of parser steps.
 """
 
-from trustmine.cparse.functions import Function, Outline, function_at, functions, outline
+from trustmine.cparse.functions import Function, Outline, function_at, functions, name_in, outline
 from trustmine.cparse.lexis import code_lines, strip_comments_and_space, widen
 from trustmine.cparse.names import Name, names
 from trustmine.cparse.neutral import Local, rename, renameable, swappable
@@ -31,6 +31,7 @@ __all__ = [
     "functions",
     "grammar",
     "includes",
+    "name_in",
     "names",
     "neighbours",
     "outline",

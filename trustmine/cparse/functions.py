@@ -103,6 +103,16 @@ def function_at(functions: Sequence[Function], first_line: int, last_line: int) 
     return min(around, key=lambda f: (f.last_line - f.first_line, -f.start_byte), default=None)
 
 
+def name_in(source: bytes, path: str) -> str | None:
+    """The name of the function that a text consists of, as its signature has it; None where the parser sees none."""
+    try:
+        found = outline_of(tuple(parse(source, path, is_fragment=True))).functions
+    except TooComplex:
+        return None
+    largest = max(found, key=lambda f: (f.end_byte - f.start_byte, -f.start_byte), default=None)
+    return None if largest is None else largest.name
+
+
 def body_of(definition: Node) -> Node | None:
     """The braces of a function definition; None for `= default` and the like."""
     body = definition.child_by_field_name("body")

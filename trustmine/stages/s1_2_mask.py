@@ -97,7 +97,7 @@ def _ask(
         yield ctx.prompts.get("s1_2_mask").request(
             after=judged.messages,
             grammar=line_ranges.grammar(allowed, ctx.settings.max_masks),
-            function=samples.one_line(function.name),
+            function=samples.one_line(samples.old_name(function)),
             numbered=samples.numbered(function.pre_text),
             fix=_fix(function),
             max_masks=str(ctx.settings.max_masks),

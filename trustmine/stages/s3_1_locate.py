@@ -32,7 +32,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
     allowed = line_ranges.allowed(function, ctx.settings.max_segment_lines)
     completion = yield ctx.prompts.get("s3_1_locate").request(
         grammar=line_ranges.reasoned_grammar(allowed, ctx.settings.max_segments),
-        function=samples.one_line(function.name),
+        function=samples.one_line(samples.old_name(function)),
         path=samples.one_line(function.old_path),
         numbered=samples.numbered(function.pre_text),
         context=samples.context(ctx.facts.all(Element, commit), ctx.facts.all(ContextItem, commit), with_post=False),

@@ -47,9 +47,8 @@ def run(commit: Commit, ctx: Context) -> Asking:
     """Asks once or twice per segment."""
     function = ctx.facts.one(FunctionPair, commit)
     context = samples.context(ctx.facts.all(Element, commit), ctx.facts.all(ContextItem, commit), with_post=False)
-    shown = review.Shown(
-        code="\n".join((function.name, function.old_path, function.pre_text, context)), message=commit.message
-    )
+    name = samples.old_name(function)
+    shown = review.Shown(code="\n".join((name, function.old_path, function.pre_text, context)), message=commit.message)
     max_tokens = ctx.settings.explanation_tokens
     max_chars = min(max_tokens * CHARS_PER_TOKEN // 2, answers.MAX_STRING_CHARS)
     grammar = answers.explanation_grammar(max_chars, ctx.settings.cwes, min(MIN_CHARS, max_chars))
@@ -64,7 +63,7 @@ def run(commit: Commit, ctx: Context) -> Asking:
             temperature=ctx.settings.temperature,
             repeat_penalty=ctx.settings.repeat_penalty,
             seed=ctx.settings.seed,
-            function=samples.one_line(function.name),
+            function=samples.one_line(name),
             path=samples.one_line(function.old_path),
             numbered=samples.numbered(function.pre_text),
             context=context,

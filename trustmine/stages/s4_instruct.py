@@ -163,7 +163,8 @@ def _infill(sample: Sample) -> Instruction:
         output = samples.code(sample, sample.merged.fixed)
     else:
         output = "Nothing belongs in place of <MASK_1>: without it the function is complete and does no harm."
-    masked = f"{samples.title(sample)}, with a gap:\n\n{samples.code(sample, sample.merged.masked_post)}"
+    title = samples.title(sample, sample.function.name)
+    masked = f"{title}, with a gap:\n\n{samples.code(sample, sample.merged.masked_post)}"
     return _instruction(
         sample,
         "infill",
