@@ -36,7 +36,7 @@ from trustmine.stages import line_ranges, shown
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s1_2", "s1_1"
-VERSION = 3
+VERSION = 4
 KIND = "llm"
 UNASKED = (("masked_by", "fix"),)
 SETTINGS = ("masked_by", "max_masks", *counted.SETTINGS)

@@ -19,7 +19,7 @@ from trustmine.stages import line_ranges
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s3_1", "s2_2"
-VERSION = 4
+VERSION = 5
 KIND = "llm"
 SETTINGS = ("max_segments", "max_segment_lines")
 PROMPTS = ("s3_1_locate",)

@@ -25,7 +25,7 @@ from trustmine.records import (
 from trustmine.stages.base import Asking, Context
 
 NAME, AFTER = "s3_2", "s3_1"
-VERSION = 3
+VERSION = 4
 KIND = "llm"
 SETTINGS = ("explanation_tokens", "repeat_penalty", "cwes")
 PROMPTS = ("s3_2_explain", "s3_2_again")

@@ -57,7 +57,7 @@ from trustmine.stages import shown
 from trustmine.stages.base import Context
 
 NAME, AFTER = "s4", "s3_2"
-VERSION = 4
+VERSION = 5
 KIND = "cpu"
 SETTINGS = ("cutoff", "taught_segments", "trusted_labels", *counted.SETTINGS)
 PROMPTS = ()
