@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from trustmine.verify.base import Result
 
 MAX_NAMED = 20  # files that were not read
+MIN_TEXT_WIDTH = 12  # of a column of text, in columns of the screen, however narrow that is
+GAP = 2  # between the columns of the funnel
+BY_REASON = "by reason"
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -84,11 +88,27 @@ def table(
         header_style="bold",
         box=box.SIMPLE_HEAD,
     )
-    for column in columns:
-        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(plain(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
-    out.print(shown)
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    for i, column in enumerate(columns):
+        is_number = column in right
+        widest = max(cell_len(line) for cell in (column, *(row[i] for row in cells)) for line in cell.split("\n"))
+        shown.add_column(
+            column,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=is_number,
+            min_width=widest if is_number else min(widest, MIN_TEXT_WIDTH),
+        )
+    for row in cells:
+        shown.add_row(*(plain(cell) for cell in row))
+    _print_whole(shown, sum(column.min_width or 0 for column in shown.columns) + 3 * len(columns) + 1)
+
+
+def _print_whole(shown: Table, width: int) -> None:
+    """A table that is never narrower than this, wherever it is shown: a number of which digits are cut is another."""
+    if width > out.width:
+        shown.width = width
+    out.print(shown, crop=False)
 
 
 def duration(seconds: float | None) -> str:
@@ -110,34 +130,48 @@ def print_funnel(
     stale: Mapping[str, int],
     title: str,
 ) -> None:
-    """The funnel: one row per stage, reasons below each other, then what is running."""
+    """The funnel: one row per stage, then what is running.
+
+    Why rows were rejected stands beside them, or below the table where a terminal is too narrow for that.
+    """
+    is_stale = any(stale.values())
+    header = ["stage", "pending", "claimed", "passed", "failed", "rejected", *(["stale"] if is_stale else [])]
+    rows = []
+    for stage, n in counts.items():
+        numbers = [n.pending, n.claimed, n.passed, n.failed, sum(n.rejected.values())]
+        rows.append([stage, *(_number(v) for v in (*numbers, *([stale.get(stage, 0)] if is_stale else [])))])
+    reasons = [[f"{count:,} {reason}" for reason, count in n.rejected.items()] for n in counts.values()]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widest = max((cell_len(safe(line)) for lines in reasons for line in lines), default=0)
+    is_beside = not out.is_terminal or sum(widths) + GAP * len(widths) + max(widest, len(BY_REASON)) <= out.width
     shown = Table(
-        title=plain(title, "table.title"),
-        title_justify="left",
         header_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, GAP - 1, 0, 0),  # the box has one as well
+        show_edge=False,
+        pad_edge=False,
     )
-    for column in ("stage", "pending", "claimed", "passed", "failed", "rejected"):
-        shown.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    if any(stale.values()):
-        shown.add_column("stale", justify="right")
-    shown.add_column("by reason", no_wrap=True)
-    for stage, n in counts.items():
-        cells = [stage, *(_number(v) for v in (n.pending, n.claimed, n.passed, n.failed, sum(n.rejected.values())))]
-        if any(stale.values()):
-            cells.append(_number(stale.get(stage, 0)))
-        cells.append("\n".join(f"{count:,} {reason}" for reason, count in n.rejected.items()))
-        shown.add_row(*(plain(cell) for cell in cells))
-    out.print(shown)
+    for column, width in zip(header, widths, strict=True):
+        shown.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True, min_width=width)
+    if is_beside:
+        shown.add_column(BY_REASON, no_wrap=True, min_width=widest)
+    for row, lines in zip(rows, reasons, strict=True):
+        shown.add_row(*(plain(cell) for cell in (*row, *(["\n".join(lines)] if is_beside else []))))
+    out.print(plain(title, "table.title"), soft_wrap=not out.is_terminal)
+    _print_whole(shown, sum(column.min_width or 0 for column in shown.columns) + GAP * (len(shown.columns) - 1))
+    out.print()
+    for stage, lines in zip(counts, reasons, strict=True):
+        if lines and not is_beside:
+            out.print(plain(f"{stage} rejected: {', '.join(lines)}"))
     for stage, rate in rates.items():
         left = f", {duration(rate.left_s)} left" if rate.left_s is not None else ""
         workers = "1 worker" if rate.n_workers == 1 else f"{rate.n_workers} workers"
-        out.print(plain(f"{stage} is running: {workers}, {rate.rows_per_s:,.2f} rows/s{left}"))
+        out.print(plain(f"{stage} is running: {workers}, {rate.rows_per_s:,.2f} rows/s{left}"), soft_wrap=True)
     for run in models:
-        out.print(plain(model_line(run)))
-    if any(stale.values()):
-        out.print(plain("stale: made by other settings, prompts or models; redo: trustmine advance --stale"))
+        out.print(plain(model_line(run)), soft_wrap=True)
+    if is_stale:
+        stale_line = "stale: made by other settings, prompts or models; redo: trustmine advance --stale"
+        out.print(plain(stale_line), soft_wrap=True)  # a command is copied whole
 
 
 def _number(n: int) -> str:
