@@ -1,5 +1,6 @@
 """The commands as a user meets them: exit codes, errors in three parts, JSON, help with an example."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from web_helpers import SAMPLES, make_db
@@ -330,6 +332,58 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     code, _, err = run("settings")
     assert code == 130
     assert "nothing is lost" in err
+
+
+def _shell(*args: str, **how: Any) -> "subprocess.CompletedProcess[bytes]":
+    """A command in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(README.parent), **how.pop("env", {})}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+    return subprocess.run([sys.executable, "-m", "trustmine.cli", *args], env=env, check=False, **streams)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["status"],
+        ["status", "--json"],
+        ["settings"],
+        ["settings", "--json"],
+        ["show", "HEAD"],
+        ["show", "HEAD", "--json"],
+        ["--help"],
+        ["run", "--help"],
+        ["--version"],
+    ],
+)
+def test_a_reader_that_has_enough_is_no_error(run: Run, demo: Path, args: list[str]) -> None:
+    run("ingest", str(demo))
+    conn = connect(Path("trustmine.db"), read_only=True)
+    sha = conn.execute("SELECT sha FROM commits LIMIT 1").fetchone()[0]
+    conn.close()
+    reader, stdout = os.pipe()
+    os.close(reader)
+    ended = _shell(*(sha if arg == "HEAD" else arg for arg in args), stdout=stdout)
+    os.close(stdout)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_a_reader_of_talk_that_has_gone_changes_nothing(run: Run, demo: Path) -> None:
+    reader, stderr = os.pipe()
+    os.close(reader)
+    done = [_shell(*args, stderr=stderr).returncode for args in (["ingest", str(demo)], ["show", "ffffffff"], ["nope"])]
+    os.close(stderr)
+    assert done == [0, 1, 2]
+    assert json.loads(run("status", "--json")[1])["commits"] == 76
+
+
+def test_any_other_broken_pipe_is_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(config, "load", broken)
+    code, _, err = run("settings")
+    assert code == 1
+    assert "Another program" in err
 
 
 def test_a_vanished_repository_is_one_clear_error(run: Run, git: Callable[..., str], tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ characters made visible, so that no commit can steer the terminal.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
@@ -49,6 +50,65 @@ err = Console(stderr=True, highlight=False)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
+class Gone(Exception):
+    """Whoever read stdout has enough, as head does. No OSError: typer and rich make exit code 1 of any broken pipe."""
+
+
+class _Stream:
+    """stdout or stderr whose trouble is not mistaken for that of another file or pipe."""
+
+    def __init__(self, stream: TextIO, on_error: Callable[[OSError], None]) -> None:
+        self._stream, self._on_error = stream, on_error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._try(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, do: Callable[[], int | None]) -> int:
+        try:
+            return do() or 0
+        except OSError as error:
+            # What is still in the buffer would fail again when Python ends.
+            with suppress(OSError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
+            self._on_error(error)
+            return 0
+
+
+def _lose(error: OSError) -> None:
+    """Trouble with stdout: results are lost, and there is nothing left to do."""
+    if isinstance(error, BrokenPipeError):
+        raise Gone from error
+    raise error
+
+
+def _go_on(error: OSError) -> None:
+    """Trouble with stderr: talk is lost, the work goes on."""
+
+
+@contextmanager
+def streams() -> Iterator[None]:
+    """Meanwhile stdout raises Gone where its reader has gone, and stderr raises nothing."""
+    before = sys.stdout, sys.stderr  # None where they are closed
+    if sys.stdout is not None:
+        sys.stdout = cast(TextIO, _Stream(sys.stdout, _lose))
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, _Stream(sys.stderr, _go_on))
+    try:
+        yield
+    finally:
+        with suppress(Gone, OSError):  # a command that ended well has done so itself
+            out.file.flush()
+        sys.stdout, sys.stderr = before
+
+
 def safe(text: str) -> str:
     """The text with control characters written out: \\x1b, \\u202e."""
     return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 0x100 else f"\\u{ord(m[0]):04x}", text)
@@ -62,7 +122,7 @@ def plain(text: str, style: str = "") -> Text:
 def print_json(value: object) -> None:
     """JSON on stdout, indented, as it is (no colours, no wrapping); what could steer a terminal is escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write(_CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")
+    out.file.write(_CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")
 
 
 def say(text: str) -> None:

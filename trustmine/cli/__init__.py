@@ -4,7 +4,6 @@ A command is a function in the module of its group. Its line in COMMANDS puts
 it into `trustmine --help`, in that order. Here is also what becomes of errors.
 """
 
-import os
 import platform
 import sqlite3
 import sys
@@ -80,12 +79,15 @@ def _main(
 def main(args: list[str] | None = None) -> None:
     """Run a command; exit 0 fine, 1 known error, 2 usage, 3 our bug, 130 interrupted."""
     stopping.listen()
-    sys.exit(_exit_code(lambda: app(args=args, standalone_mode=False)))
+    with console.streams():
+        code = _exit_code(lambda: app(args=args, standalone_mode=False))
+    sys.exit(code)
 
 
 def _exit_code(command: Callable[[], object]) -> int:
     try:
         code = command()
+        console.out.file.flush()  # what cannot be written is an error of this command
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
@@ -95,9 +97,14 @@ def _exit_code(command: Callable[[], object]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         console.say("Interrupted; nothing is lost: run it again to go on")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the reader has gone
+    except console.Gone:
         return 0
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        hint = "Nothing that was finished is lost: run it again to go on"  # typer says nothing, and makes it a 1
+        console.print_error(TrustmineError("Another program that this one works with has ended", "", hint))
+        return 1
     except sqlite3.OperationalError as error:
         hint = "Check room, rights and whether another program holds it; nothing that was finished is lost"
         console.print_error(DatabaseError(f"The database does not work: {error}", "", hint))
