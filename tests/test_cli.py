@@ -4,9 +4,11 @@ import errno
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,11 +336,11 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "nothing is lost" in err
 
 
-def _shell(*args: str, **how: Any) -> "subprocess.CompletedProcess[bytes]":
+def _shell(*args: str, before: tuple[str, ...] = (), **how: Any) -> "subprocess.CompletedProcess[bytes]":
     """A command in a process of its own."""
     env = {**os.environ, "PYTHONPATH": str(README.parent), **how.pop("env", {})}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
-    return subprocess.run([sys.executable, "-m", "trustmine.cli", *args], env=env, check=False, **streams)
+    return subprocess.run([*before, sys.executable, "-m", "trustmine.cli", *args], env=env, check=False, **streams)
 
 
 @pytest.mark.parametrize(
@@ -384,6 +386,96 @@ def test_any_other_broken_pipe_is_an_error(run: Run, monkeypatch: pytest.MonkeyP
     code, _, err = run("settings")
     assert code == 1
     assert "Another program" in err
+
+
+def _without_override() -> tuple[str, ...]:
+    """Before a command: file permissions count for root too."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may enter everything, and there is no setpriv")
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("args", [["status"], ["status", "--json"], ["settings", "--json"], ["--help"]])
+def test_results_that_cannot_be_written_are_one_clear_error(run: Run, args: list[str], unbuffered: str) -> None:
+    connect(Path("trustmine.db"), create=True).close()
+    with Path("/dev/full").open("w") as full:
+        ended = _shell(*args, stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
+        assert _shell("nope", stderr=full).returncode == 2, "talk may be lost"
+    assert ended.returncode == 1
+    assert ended.stderr.decode().splitlines() == [
+        "Cannot write the results: No space left on device",
+        "  stdout",
+        "  Make room there",
+    ]
+
+
+def test_a_folder_that_may_not_be_entered_is_one_clear_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    ended = _shell("status", "--db", "closed/x.db", before=_without_override())
+    assert (ended.returncode, ended.stderr.decode().splitlines()) == (
+        1,
+        ["Cannot go on: Permission denied", "  closed/x.db", "  Check the rights on it and on the folders above it"],
+    )
+
+
+def test_a_name_too_long_is_one_clear_error(run: Run) -> None:
+    long = "x" * 300
+    code, _, err = run("status", "--db", long)
+    assert (code, err.splitlines()) == (1, ["Cannot go on: File name too long", f"  {long}", "  Give a shorter name"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux alone")
+def test_names_that_are_not_utf8_are_refused(run: Run, demo: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    code, _, err = run("status", "--db", f"{odd}.db")
+    assert code == 2
+    assert r"'caf\udce9.db' is not UTF-8" in err
+    (tmp_path / odd).mkdir()
+    ended = _shell("ingest", str(demo), cwd=tmp_path / odd)
+    assert ended.returncode == 2
+    assert rf"{tmp_path}/caf\udce9/trustmine.db' is not UTF-8" in ended.stderr.decode()
+    shutil.copytree(demo, tmp_path / odd / "repo")
+    (tmp_path / "link").symlink_to(odd)
+    code, _, err = run("ingest", "link/repo")
+    assert code == 2
+    assert r"caf\udce9/repo/.git' is not UTF-8" in err
+
+
+def test_a_terminal_that_is_not_utf8_gets_escapes(run: Run, demo: Path) -> None:
+    run("ingest", str(demo), "--name", "démo 漢 \U0001f600")
+    commands = (["status"], ["status", "--json"], ["status", "--repo", "漢"])
+    table, found, talk = (_shell(*args, env={"PYTHONIOENCODING": "ascii"}) for args in commands)
+    assert (table.returncode, found.returncode, talk.returncode) == (0, 0, 1)
+    assert rb"d\xe9mo \u6f22 \U0001f600" in table.stdout
+    assert re.search(rb"^s0_2 .* - ", table.stdout, re.MULTILINE)
+    assert json.loads(found.stdout)["repos"][0]["name"] == "démo 漢 \U0001f600"
+    assert rb"\u6f22" in talk.stderr
+
+
+@pytest.mark.parametrize("fails_at", ["mkstemp", "write"])
+def test_a_bug_is_told_where_no_log_can_be_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    def full(**kind: str) -> tuple[int, str]:
+        if fails_at == "mkstemp":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        (tmp_path / "new.log").touch()
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "new.log")
+
+    monkeypatch.setattr(config, "load", broken)
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    code, _, err = run("settings")
+    assert code == 3
+    assert "This is a bug in trustmine: ZeroDivisionError: oops" in err
+    assert "Traceback" in err and "Python 3." in err
+    assert not (tmp_path / "new.log").exists()
 
 
 def test_a_vanished_repository_is_one_clear_error(run: Run, git: Callable[..., str], tmp_path: Path) -> None:

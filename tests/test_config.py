@@ -60,6 +60,12 @@ def test_a_mistake_in_the_environment_names_the_variable() -> None:
     assert "TRUSTMINE_MAX_COMIT_TOKENS" in raised.value.where
 
 
+def test_a_variable_that_is_not_utf8_is_a_mistake() -> None:
+    with pytest.raises(SettingsError, match="Setting db must be UTF-8") as raised:
+        load(env={"TRUSTMINE_DB": "caf\udce9.db"})
+    assert "TRUSTMINE_DB" in raised.value.where
+
+
 def test_a_settings_file_that_was_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Cannot read"):
         load(tmp_path / "none.toml", env={})

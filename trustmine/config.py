@@ -368,6 +368,8 @@ def _checked(name: str, value: object, place: str) -> object:
     def wrong(wanted: str) -> SettingsError:
         return SettingsError(f"Setting {name} must be {wanted}, not {value!r}", place, "See: trustmine settings")
 
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):  # a variable may hold any bytes (PEP 383)
+        raise wrong("UTF-8")
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
             raise wrong("a list of strings")

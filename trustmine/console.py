@@ -4,6 +4,8 @@ Text from repositories is shown as text: never as markup, and with control
 characters made visible, so that no commit can steer the terminal.
 """
 
+import errno
+import io
 import json
 import os
 import re
@@ -42,6 +44,15 @@ MAX_NAMED = 20  # files that were not read
 MIN_TEXT_WIDTH = 12  # of a column of text, in columns of the screen, however narrow that is
 GAP = 2  # between the columns of the funnel
 BY_REASON = "by reason"
+HINTS = {  # errors of the system -> what to do
+    errno.ENOSPC: "Make room there",
+    errno.EDQUOT: "Make room there, or ask for a larger quota",
+    errno.EACCES: "Check the rights on it and on the folders above it",
+    errno.EPERM: "Check the rights on it and on the folders above it",
+    errno.EROFS: "Give a place that can be written",
+    errno.ENAMETOOLONG: "Give a shorter name",
+    errno.EMFILE: "Let it open more files: ulimit -n 4096",
+}
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -59,6 +70,7 @@ class _Stream:
 
     def __init__(self, stream: TextIO, on_error: Callable[[OSError], None]) -> None:
         self._stream, self._on_error = stream, on_error
+        self._error: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -71,22 +83,25 @@ class _Stream:
 
     def _try(self, do: Callable[[], int | None]) -> int:
         try:
-            return do() or 0
+            if self._error is None:
+                return do() or 0
         except OSError as error:
+            self._error = error
             # What is still in the buffer would fail again when Python ends.
             with suppress(OSError):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, self._stream.fileno())
                 os.close(null)
-            self._on_error(error)
-            return 0
+        if self._error is not None:
+            self._on_error(self._error)  # each time: click tries a stream with writes of nothing, and forgets errors
+        return 0
 
 
 def _lose(error: OSError) -> None:
     """Trouble with stdout: results are lost, and there is nothing left to do."""
     if isinstance(error, BrokenPipeError):
         raise Gone from error
-    raise error
+    raise in_parts(error, "Cannot write the results", "stdout") from error
 
 
 def _go_on(error: OSError) -> None:
@@ -95,8 +110,14 @@ def _go_on(error: OSError) -> None:
 
 @contextmanager
 def streams() -> Iterator[None]:
-    """Meanwhile stdout raises Gone where its reader has gone, and stderr raises nothing."""
+    """Meanwhile both take any text, stdout raises Gone where its reader has gone, and stderr raises nothing.
+
+    Where stdout cannot be written, as on a full disk, it raises TrustmineError.
+    """
     before = sys.stdout, sys.stderr  # None where they are closed
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # PYTHONIOENCODING=ascii, and names that are not UTF-8
     if sys.stdout is not None:
         sys.stdout = cast(TextIO, _Stream(sys.stdout, _lose))
     if sys.stderr is not None:
@@ -104,7 +125,7 @@ def streams() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(Gone, OSError):  # a command that ended well has done so itself
+        with suppress(Gone, TrustmineError):  # a command that ended well has done so itself
             out.file.flush()
         sys.stdout, sys.stderr = before
 
@@ -121,7 +142,8 @@ def plain(text: str, style: str = "") -> Text:
 
 def print_json(value: object) -> None:
     """JSON on stdout, indented, as it is (no colours, no wrapping); what could steer a terminal is escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    is_ascii = not out.encoding.startswith("utf")  # the stream's own escapes are not JSON's
+    text = json.dumps(value, indent=2, ensure_ascii=is_ascii, default=str)
     out.file.write(_CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")
 
 
@@ -136,6 +158,14 @@ def print_error(error: TrustmineError) -> None:
     for line in (error.where, error.hint):
         if line:
             err.print(plain("  " + line.replace("\n", "\n  ")), soft_wrap=True)
+
+
+def in_parts(error: OSError, what: str = "Cannot go on", where: str = "") -> TrustmineError:
+    """What the system refused, as an error in three parts."""
+    name = error.filename
+    where = where or (os.fsdecode(name) if isinstance(name, str | bytes) else "")
+    hint = HINTS.get(error.errno or 0, "Check that it is there and in order; nothing that was finished is lost")
+    return TrustmineError(f"{what}: {error.strerror or error}", where, hint)
 
 
 def table(
@@ -235,7 +265,7 @@ def print_funnel(
 
 
 def _number(n: int) -> str:
-    return f"{n:,}" if n else "·"
+    return f"{n:,}" if n else "·" if out.encoding.startswith("utf") else "-"
 
 
 def print_findings(results: "Sequence[Result]", is_repaired: bool) -> None:

@@ -5,6 +5,7 @@ it into `trustmine --help`, in that order. Here is also what becomes of errors.
 """
 
 import platform
+import re
 import sqlite3
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer._click.exceptions import ClickException  # typer carries click and does not export this
+from typer._click.exceptions import ClickException, UsageError  # typer carries click and does not export these
 
 from trustmine import __version__, console, stopping
 from trustmine.cli import examples, labels, results, setup, status, upkeep, work
@@ -49,6 +50,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     setup.settings,
 )
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_ODD = re.compile("[\ud800-\udfff]")  # what Python makes of bytes in names that are not UTF-8 (PEP 383)
 
 app = typer.Typer(
     help="Vulnerability-focused training data from the git histories of C and C++ projects.",
@@ -80,8 +82,15 @@ def main(args: list[str] | None = None) -> None:
     """Run a command; exit 0 fine, 1 known error, 2 usage, 3 our bug, 130 interrupted."""
     stopping.listen()
     with console.streams():
-        code = _exit_code(lambda: app(args=args, standalone_mode=False))
+        code = _exit_code(lambda: _run(sys.argv[1:] if args is None else args))
     sys.exit(code)
+
+
+def _run(args: list[str]) -> object:
+    for arg in args:
+        if _ODD.search(arg):
+            raise UsageError(f"{arg!r} is not UTF-8. Give the file another name, or a link to it that has one.")
+    return app(args=args, standalone_mode=False)
 
 
 def _exit_code(command: Callable[[], object]) -> int:
@@ -121,16 +130,37 @@ def _exit_code(command: Callable[[], object]) -> int:
             hint = "See what is wrong: trustmine verify; then restore a backup, or try: sqlite3 FILE .recover"
             console.print_error(DatabaseError(f"The database is damaged: {error}", "", hint))
             return 1
+        if isinstance(error, OSError) and error.errno is not None:
+            console.print_error(console.in_parts(error))
+            return 1
+        if isinstance(error, UnicodeEncodeError) and _is_path(error.object):
+            UsageError(f"{error.object!r} is not UTF-8. Give the file or its folder another name.").show()
+            return 2
         console.say(f"This is a bug in trustmine: {type(error).__name__}: {error}\n  Details: {_log(error)}")
         return 3
 
 
-def _log(error: Exception) -> Path:
-    """A file with versions and the traceback."""
+def _is_path(text: str) -> bool:
+    """Whether this is where a file is or would be, and not text of a repository; it has a name that is not UTF-8."""
+    return _ODD.search(text) is not None and Path(text).is_absolute() and Path(text).parent.exists()
+
+
+def _log(error: Exception) -> str:
+    """A new file with versions and the traceback; these themselves where none can be written."""
     from trustmine.gitcli import without_password
 
-    with tempfile.NamedTemporaryFile("w", prefix="trustmine-", suffix=".log", delete=False, encoding="utf-8") as file:
-        file.write(f"trustmine {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
-        file.write(f"{[without_password(arg) for arg in sys.argv]}\n\n")
-        file.write("".join(traceback.format_exception(error)))
-    return Path(file.name)
+    details = (
+        f"trustmine {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"{[without_password(arg) for arg in sys.argv]}\n\n{''.join(traceback.format_exception(error))}"
+    )
+    try:
+        fd, name = tempfile.mkstemp(prefix="trustmine-", suffix=".log")
+    except OSError:
+        return details
+    try:
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 - it is open
+            file.write(details)
+    except OSError:  # the disk is full
+        Path(name).unlink()
+        return details
+    return name
