@@ -1,5 +1,6 @@
 import datetime
-from dataclasses import replace
+import math
+from dataclasses import Field, fields, replace
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,19 @@ def test_the_file_in_the_present_folder_is_read(tmp_path: Path, monkeypatch: pyt
     ("text", "complaint", "hint"),
     [
         ("max_comit_tokens = 5", "Unknown setting 'max_comit_tokens'", "Did you mean max_commit_tokens?"),
-        ("max_commit_tokens = 0", "at least 1", ""),
+        ("max_commit_tokens = 0", "a whole number from 1 to 1,000,000, not 0", ""),
         ("max_commit_tokens = true", "whole number", ""),
         ("max_commit_tokens = 1.5", "whole number", ""),
         ('max_commit_tokens = "many"', "whole number", ""),
+        ("max_commit_tokens = 1" + "0" * 400, "a whole number from 1 to 1,000,000, not 1000", ""),
+        ("max_commit_tokens = 1" + "0" * 9_000, "not valid TOML", ""),
+        ("min_p_fix = 50", "min_p_fix must be a number from 0 to 1, not 50", "trustmine settings"),
+        ("min_p_fix = -0.1", "a number from 0 to 1, not -0.1", ""),
+        ("undecided_share = nan", "a number from 0 to 1, not nan", ""),
+        ("lease_s = inf", "lease_s must be a number from 1 to 604,800, not inf", ""),
+        ("lease_s = 1" + "0" * 400, "a number from 1 to 604,800", ""),
+        ("temperature = -inf", "a number from 0 to 10, not -inf", ""),
+        ("n_gpu_layers = -2", "a whole number from -1 to 10,000, not -2", ""),
         ('keywords = "fix"', "list of strings", ""),
         ("keywords = [1]", "list of strings", ""),
         ('match_mode = "regex"', "substring, word", ""),
@@ -58,6 +68,23 @@ def test_a_mistake_in_the_environment_names_the_variable() -> None:
     with pytest.raises(SettingsError) as raised:
         load(env={"TRUSTMINE_MAX_COMIT_TOKENS": "5"})
     assert "TRUSTMINE_MAX_COMIT_TOKENS" in raised.value.where
+
+
+NUMBERS = [f for f in fields(Settings) if isinstance(f.default, int | float) and not isinstance(f.default, bool)]
+
+
+@pytest.mark.parametrize("known", NUMBERS, ids=lambda known: known.name)
+def test_every_number_has_bounds_and_may_be_at_them(known: "Field[float]") -> None:
+    low, high = known.metadata["low"], known.metadata["high"]
+    assert low <= known.default <= high != 0
+    variable = f"TRUSTMINE_{known.name.upper()}"
+    for bound in (low, high):
+        assert getattr(load(env={variable: str(bound)}).settings, known.name) == bound
+    for beyond in (low - 1, high + 1, math.nan, math.inf, -math.inf):
+        with pytest.raises(
+            SettingsError, match=f"Setting {known.name} must be a .*number from {low:,} to {high:,}, not"
+        ):
+            load(env={variable: str(beyond)})
 
 
 def test_a_variable_that_is_not_utf8_is_a_mistake() -> None:

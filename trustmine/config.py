@@ -24,6 +24,15 @@ from trustmine.profiles import words as _words
 FILE_NAME = "trustmine.toml"
 ENV_PREFIX = "TRUSTMINE_"
 
+# Upper bounds of numbers: far beyond what makes sense, so that what is refused is a slip.
+FEW = 10_000
+MANY = 1_000_000
+MANY_TOKENS = 100_000_000
+MANY_CHARS = 1_000_000_000
+WEEK_S = 7 * 24 * 3_600
+MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ, https://github.com/ggml-org/llama.cpp/blob/master/src/llama-cparams.h
+MAX_SEED = 2**32 - 2  # llama.cpp takes seeds of 32 bits, the highest of which asks for a random one
+
 
 def _entries(text: str) -> tuple[str, ...]:
     return tuple(" ".join(entry.split()) for entry in text.split(",") if entry.strip())
@@ -136,12 +145,16 @@ def _setting(
     default: object,
     help: str,
     *,
-    low: float | None = None,
+    low: int = 0,
+    high: int = 0,
     choices: tuple[str, ...] = (),
     form: Callable[[str], str] | None = None,
 ) -> Any:
-    """`form` puts a string into its one form, or raises ValueError with what it must be; then it is never shown."""
-    return field(default=default, metadata={"help": help, "low": low, "choices": choices, "form": form})
+    """`low` and `high` bound a number, both allowed.
+
+    `form` puts a string into its one form, or raises ValueError with what it must be; then it is never shown.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices, "form": form})
 
 
 @dataclass(frozen=True)
@@ -173,8 +186,12 @@ class Settings:
         "are headers files of their own where a patch changes a source file too",
         choices=("counted", "beside"),
     )
-    max_diff_chars: int = _setting(1_000_000, "patches of this many characters or more are rejected", low=1)
-    max_commit_tokens: int = _setting(1_000, "commit texts of this many cl100k tokens or more are rejected", low=1)
+    max_diff_chars: int = _setting(
+        1_000_000, "patches of this many characters or more are rejected", low=1, high=MANY_CHARS
+    )
+    max_commit_tokens: int = _setting(
+        1_000, "commit texts of this many cl100k tokens or more are rejected", low=1, high=MANY
+    )
     extensions: tuple[str, ...] = _setting((".c", ".cc", ".cpp", ".h"), "extensions of C and C++ files")
     # s0_2: the order of the queue from then on
     strong_words: tuple[str, ...] = _setting(STRONG_WORDS, "words that name a weakness or an attack; * is any ending")
@@ -195,13 +212,17 @@ class Settings:
         choices=("list", "advisory", "bisected", "bisected_range", "message"),
     )
     rationale: str = _setting("yes", "for which verdicts a rationale is asked", choices=("none", "yes", "all"))
-    min_p_fix: float = _setting(0.5, "calibrated probability from which a verdict is yes", low=0)
-    calibration_rows: int = _setting(64, "rows a calibration is estimated on", low=0)
-    undecided_share: float = _setting(0.1, "share of rows, most drawn to 'cannot decide', taken as undecided", low=0)
+    min_p_fix: float = _setting(0.5, "calibrated probability from which a verdict is yes", low=0, high=1)
+    calibration_rows: int = _setting(64, "rows a calibration is estimated on", low=0, high=MANY)
+    undecided_share: float = _setting(
+        0.1, "share of rows, most drawn to 'cannot decide', taken as undecided", low=0, high=1
+    )
     # s1_1
     fix_scope: str = _setting("hunk", "what a fix may span", choices=("hunk", "function"))
     only_additions: str = _setting("reject", "fixes that delete no line", choices=("reject", "keep"))
-    max_function_tokens: int = _setting(1_000, "functions of this many cl100k tokens or more are rejected", low=1)
+    max_function_tokens: int = _setting(
+        1_000, "functions of this many cl100k tokens or more are rejected", low=1, high=MANY
+    )
     cutoff: datetime.date = _setting(
         datetime.date(2023, 1, 1), "commits from this day (UTC) on need a CVE and go to split bench"
     )
@@ -211,28 +232,28 @@ class Settings:
         "who names the risky block at s1_2: the model, or the fix itself (no model is asked)",
         choices=("model", "fix"),
     )
-    max_masks: int = _setting(3, "blocks the model may name at s1_2", low=1)
-    max_segments: int = _setting(3, "segments the model may name at s3_1", low=1)
-    max_segment_lines: int = _setting(20, "lines of one segment at s3_1", low=1)
+    max_masks: int = _setting(3, "blocks the model may name at s1_2", low=1, high=FEW)
+    max_segments: int = _setting(3, "segments the model may name at s3_1", low=1, high=FEW)
+    max_segment_lines: int = _setting(20, "lines of one segment at s3_1", low=1, high=MANY)
     # s2_1, s2_2
     elements_by: str = _setting(
         "both",
         "who lists elements and picks definitions at s2_1: parser and model, or the parser alone (no model is asked)",
         choices=("both", "parser"),
     )
-    max_elements: int = _setting(40, "elements the model may list", low=1)
-    max_candidates: int = _setting(5, "definitions of one name shown to the model to pick from", low=1)
+    max_elements: int = _setting(40, "elements the model may list", low=1, high=FEW)
+    max_candidates: int = _setting(5, "definitions of one name shown to the model to pick from", low=1, high=FEW)
     common_calls: tuple[str, ...] = _setting(COMMON_CALLS, "library calls left out of the context")
     basic_types: tuple[str, ...] = _setting(BASIC_TYPES, "types left out of the context")
     error_codes: tuple[str, ...] = _setting(ERROR_CODES, "error codes left out of the context")
-    min_name_chars: int = _setting(3, "shorter names are left out of the context", low=1)
-    context_tokens: int = _setting(1_000, "cl100k tokens of definitions in one sample", low=0)
-    definition_tokens: int = _setting(250, "cl100k tokens of one definition", low=1)
+    min_name_chars: int = _setting(3, "shorter names are left out of the context", low=1, high=FEW)
+    context_tokens: int = _setting(1_000, "cl100k tokens of definitions in one sample", low=0, high=MANY)
+    definition_tokens: int = _setting(250, "cl100k tokens of one definition", low=1, high=MANY)
     # s3_2
     cwes: tuple[str, ...] = _setting(CWES, "weaknesses that an explanation may name")
-    explanation_tokens: int = _setting(256, "tokens the model may write to explain a segment", low=16)
+    explanation_tokens: int = _setting(256, "tokens the model may write to explain a segment", low=16, high=MANY)
     # propose
-    proposal_tokens: int = _setting(256, "tokens the model may write for one candidate patch", low=16)
+    proposal_tokens: int = _setting(256, "tokens the model may write for one candidate patch", low=16, high=MANY)
     # s4
     taught_segments: str = _setting(
         "confirmed",
@@ -250,18 +271,22 @@ class Settings:
         None, "environment variable that holds the endpoint's key; none: no key", form=_variable
     )
     endpoint_concurrency: int = _setting(
-        16, "requests in flight to the endpoint; to llama-server two per slot at most", low=1
+        16, "requests in flight to the endpoint; to llama-server two per slot at most", low=1, high=FEW
     )
-    endpoint_timeout_s: float = _setting(600.0, "seconds that the endpoint may take for one answer", low=1)
+    endpoint_timeout_s: float = _setting(600.0, "seconds that the endpoint may take for one answer", low=1, high=WEEK_S)
     endpoint_patience_s: float = _setting(
-        300.0, "seconds that the endpoint may be down or too busy before the run stops", low=0
+        300.0, "seconds that the endpoint may be down or too busy before the run stops", low=0, high=WEEK_S
     )
-    n_ctx: int = _setting(8_192, "context in tokens (never more than the model was trained for)", low=256)
-    n_gpu_layers: int = _setting(-1, "layers on the GPU; -1: all, if the build can", low=-1)
-    n_threads: int = _setting(0, "CPU threads of the model; 0: one per core", low=0)
-    n_sequences: int = _setting(0, "sequences the model works on side by side; 0: what suits the device", low=0)
-    n_batch: int = _setting(0, "tokens handed to llama.cpp at once; 0: what suits the device", low=0)
-    n_ubatch: int = _setting(0, "of these, in one pass over the layers; 0: what suits the device", low=0)
+    n_ctx: int = _setting(
+        8_192, "context in tokens (never more than the model was trained for)", low=256, high=MANY_TOKENS
+    )
+    n_gpu_layers: int = _setting(-1, "layers on the GPU; -1: all, if the build can", low=-1, high=FEW)
+    n_threads: int = _setting(0, "CPU threads of the model; 0: one per core", low=0, high=FEW)
+    n_sequences: int = _setting(
+        0, "sequences the model works on side by side; 0: what suits the device", low=0, high=MAX_SEQUENCES
+    )
+    n_batch: int = _setting(0, "tokens handed to llama.cpp at once; 0: what suits the device", low=0, high=MANY)
+    n_ubatch: int = _setting(0, "of these, in one pass over the layers; 0: what suits the device", low=0, high=MANY)
     kv_layout: str = _setting(
         "auto",
         "memory of sequences: shared (unified) or each its own (separate); auto: what suits the device",
@@ -273,19 +298,19 @@ class Settings:
         choices=("auto", "on", "off"),
     )
     deterministic: bool = _setting(False, "answers that do not depend at all on what shares their batch; slower")
-    seed: int = _setting(0, "seed of sampling", low=0)
-    temperature: float = _setting(0.0, "temperature of generated text; 0: the most likely token", low=0)
+    seed: int = _setting(0, "seed of sampling", low=0, high=MAX_SEED)
+    temperature: float = _setting(0.0, "temperature of generated text; 0: the most likely token", low=0, high=10)
     repeat_penalty: float = _setting(
-        1.1, "how much a model is held from repeating itself in prose, as in llama.cpp; 1: not at all", low=1
+        1.1, "how much a model is held from repeating itself in prose, as in llama.cpp; 1: not at all", low=1, high=10
     )
     prompts: str | None = _setting(None, "folder of prompts; none: those that come with trustmine")
     # git
     cache: str | None = _setting(None, "folder for clones of URLs; none: trustmine/repos in the user's cache")
     # the database and its queue
     db: str = _setting("trustmine.db", "the database")
-    batch_size: int = _setting(500, "rows a git or CPU worker claims at once", low=1)
-    lease_s: float = _setting(900.0, "seconds after which a silent worker loses its rows", low=1)
-    max_attempts: int = _setting(3, "failures after which a row is set aside", low=1)
+    batch_size: int = _setting(500, "rows a git or CPU worker claims at once", low=1, high=MANY)
+    lease_s: float = _setting(900.0, "seconds after which a silent worker loses its rows", low=1, high=WEEK_S)
+    max_attempts: int = _setting(3, "failures after which a row is set aside", low=1, high=MANY)
 
 
 @dataclass(frozen=True)
@@ -338,7 +363,7 @@ def _read(path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError("Cannot read the settings file", f"{path}: {error.strerror}", "Check --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number of thousands of digits
         raise SettingsError("The settings file is not valid TOML", f"{path}: {error}", "See https://toml.io") from error
 
 
@@ -356,14 +381,14 @@ def _parsed(name: str, text: str, place: str) -> object:
     _field(name, place)
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return text
 
 
 def _checked(name: str, value: object, place: str) -> object:
     """The value as the field wants it, or SettingsError."""
     known = _field(name, place)
-    default, low, choices = known.default, known.metadata["low"], known.metadata["choices"]
+    default, choices = known.default, known.metadata["choices"]
 
     def wrong(wanted: str) -> SettingsError:
         return SettingsError(f"Setting {name} must be {wanted}, not {value!r}", place, "See: trustmine settings")
@@ -390,13 +415,12 @@ def _checked(name: str, value: object, place: str) -> object:
             raise wrong("true or false")
         return value
     if isinstance(default, int | float):
-        wanted = "a whole number" if isinstance(default, int) else "a number"
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        low, high = known.metadata["low"], known.metadata["high"]
+        wanted = f"{'a whole number' if isinstance(default, int) else 'a number'} from {low:,} to {high:,}"
+        if isinstance(value, bool) or not isinstance(value, int if isinstance(default, int) else int | float):
             raise wrong(wanted)
-        if isinstance(default, int) and not isinstance(value, int):
+        if not low <= value <= high:  # nor is nan
             raise wrong(wanted)
-        if low is not None and value < low:
-            raise wrong(f"{wanted} of at least {low:g}")
         return type(default)(value)
     if not isinstance(value, str) or not value:
         raise wrong("a string")
