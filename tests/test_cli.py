@@ -311,6 +311,12 @@ def test_wrong_usage_exits_with_2(run: Run, args: list[str]) -> None:
     assert "Usage:" in err
 
 
+def test_run_takes_a_repository_to_ingest_or_one_that_is_there(run: Run) -> None:
+    code, _, err = run("run", "nowhere", "--repo", "other")
+    assert code == 2, "before anything is read"
+    assert "Give REPO" in err and "or --repo" in err
+
+
 def test_our_own_bug_leaves_a_log_and_exits_with_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise ZeroDivisionError("oops")

@@ -170,6 +170,8 @@ def run(
     from trustmine import ingest as ingesting
     from trustmine import pipeline
 
+    if repo_path is not None and repo is not None:
+        raise UsageError("Give REPO, to ingest it and work on it, or --repo, for one that is there: not both.")
     flags = {"model": model, "endpoint": endpoint, "api_key_env": api_key_env, "deterministic": deterministic}
     settings = load_settings(config_file, db=db, order=order, profile=profile, rationale=rationale, **flags).settings
     source = None if repo_path is None else _source(settings, repo_path, tuple(ref or ("HEAD",)))
