@@ -93,6 +93,63 @@ def test_a_repository_goes_from_ingest_to_the_funnel(run: Run, demo: Path) -> No
     assert "no_keyword" in out
 
 
+def test_stale_rows_beyond_the_limit_keep_their_facts(run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("ingest", str(demo))
+    run("advance", "--stage", "s0_1")
+    run("advance", "--stage", "s0_2")
+    conn = connect(Path("trustmine.db"), read_only=True)
+    facts = "SELECT count(*) FROM steps WHERE stage = 's0_2'"
+    (n,) = conn.execute(facts).fetchone()
+    best = conn.execute("SELECT id FROM commits ORDER BY priority DESC, id LIMIT 1").fetchone()
+    monkeypatch.setenv("TRUSTMINE_MAX_COMMIT_TOKENS", "999")
+    code, _, said = run("advance", "--stage", "s0_2", "--stale", "--limit", "3")
+    assert code == 0
+    assert "s0_2: 3 stale rows sent back" in said
+    assert conn.execute(facts).fetchone() == (n,), "three were redone, the others are as they were"
+    assert json.loads(run("status", "--json")[1])["stale"]["s0_2"] == n - 3
+    again = conn.execute("SELECT commit_id FROM steps WHERE recipe_id = (SELECT max(id) FROM recipes)").fetchall()
+    assert len(again) == 3
+    assert best in again
+    conn.close()
+
+
+def test_the_limit_counts_rows_of_all_stale_stages_together(
+    run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("ingest", str(demo))
+    run("advance", "--stage", "s0_1", "--end", "11")
+    monkeypatch.setenv("TRUSTMINE_MATCH_MODE", "word")
+    run("advance", "--stage", "s0_1")
+    run("advance", "--stage", "s0_2")
+    monkeypatch.setenv("TRUSTMINE_MAX_COMMIT_TOKENS", "999")
+    counts = json.loads(run("status", "--json")[1])["stale"]
+    assert counts["s0_1"] == 10
+    assert counts["s0_2"] > 5
+    code, _, said = run("advance", "--stale", "--limit", "12")
+    assert code == 0
+    assert re.findall(r"(\S+): (\d+) stale rows sent back", said) == [("s0_1", "10"), ("s0_2", "2")]
+    counts = json.loads(run("status", "--json")[1])
+    assert counts["stale"]["s0_1"] == 0
+    assert counts["stages"]["s0_2"]["pending"] == 0, "what was sent back is done again, through all stages"
+
+
+def test_rows_that_are_merely_pending_are_not_stale_and_left_alone(
+    run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("ingest", str(demo))
+    run("advance", "--stage", "s0_1", "--limit", "20")
+    before = json.loads(run("status", "--json")[1])["stages"]
+    code, _, said = run("advance", "--stale")
+    assert (code, said) == (0, "Nothing is stale\n")
+    assert json.loads(run("status", "--json")[1])["stages"] == before
+    monkeypatch.setenv("TRUSTMINE_MATCH_MODE", "word")
+    code, _, said = run("advance", "--stale", "--stage", "s0_1")
+    assert code == 0
+    assert "s0_1: 20 stale rows sent back" in said
+    after = json.loads(run("status", "--json")[1])["stages"]
+    assert after["s0_1"]["pending"] == before["s0_1"]["pending"] == 56
+
+
 def test_start_and_end_are_a_slice_of_row_ids(run: Run, demo: Path) -> None:
     run("ingest", str(demo))
     run("advance", "--stage", "s0_1", "--start", "11", "--end", "31")

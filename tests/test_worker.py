@@ -242,9 +242,21 @@ def test_stages_run_one_after_the_other(filled: sqlite3.Connection, db_path: Pat
     changed = Settings(max_commit_tokens=100)
     assert pipeline.count_stale(filled, changed, Scope())["s0_2"] == queries.funnel(filled)["s0_1"].passed
     sent = pipeline.send_stale_back(filled, changed, models, Scope(), None)
-    assert sent == {"s0_2": queries.funnel(filled)["s0_2"].pending}
+    assert {stage: len(ids) for stage, ids in sent.items()} == {"s0_2": queries.funnel(filled)["s0_2"].pending}
     pipeline.advance(db_path, filled, "s0_2", changed, models, pipeline.Plan(), console.progress)
     assert queries.funnel(filled)["s0_2"].rejected["too_many_tokens"] > 10
+
+
+def test_many_rows_are_done_again_part_by_part_and_no_others(
+    filled: sqlite3.Connection, db_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "LISTED_ROWS", 7)
+    models, plan = NoModels(filled, Settings()), pipeline.Plan(limit=5)
+    ids = [row[0] for row in filled.execute("SELECT id FROM commits ORDER BY id DESC LIMIT 17")]
+    done = pipeline.redo(db_path, filled, "s0_1", Settings(), models, plan, ids, console.progress)
+    assert done.tally.total == 17
+    assert [row[0] for row in filled.execute("SELECT commit_id FROM steps ORDER BY 1 DESC")] == ids
+    assert pipeline.redo(db_path, filled, "s0_1", Settings(), models, plan, ids, console.progress).tally.total == 0
 
 
 def test_prompts_that_do_not_fit_the_context_reject_their_rows(filled: sqlite3.Connection) -> None:

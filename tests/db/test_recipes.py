@@ -54,6 +54,17 @@ def test_rows_of_another_recipe_are_stale_at_their_earliest_stage(conn: sqlite3.
     assert recipes.stale(conn, {"s0_1": digest("s0_1", 1)}, Scope(end=ids[3])) == {"s0_1": [ids[2]]}
 
 
+def test_of_some_rows_those_come_first_that_a_claim_would_take_first(
+    conn: sqlite3.Connection, add_commits: Add
+) -> None:
+    ids = add_commits(4)
+    conn.execute("UPDATE commits SET priority = id WHERE id IN (?, ?)", (ids[1], ids[2]))
+    assert recipes.first(conn, ids, "priority", 3) == [ids[2], ids[1], ids[0]]
+    assert recipes.first(conn, ids[1:], "oldest", 2) == ids[1:3]
+    assert recipes.first(conn, ids, "newest", 1) == [ids[3]]
+    assert recipes.first(conn, ids, "oldest", 0) == []
+
+
 def test_rows_sent_back_are_pending_there_without_later_facts(conn: sqlite3.Connection, add_commits: Add) -> None:
     add_commits(3)
     for stage in AFTER:

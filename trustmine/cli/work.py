@@ -125,16 +125,29 @@ def advance(
         plan = pipeline.Plan(scope_of(conn, repo, start, end, labelled), limit, workers)
         models = pipeline.Models(conn, settings)
         try:
-            todo = [stage] if stage is not None else []
             if stale:
-                sent = pipeline.send_stale_back(conn, settings, models, plan.scope, stage)
-                for name, n in sent.items():
-                    console.say(f"{name}: {n:,} stale rows sent back")
-                todo = todo or list(stages.STAGES)
-            for name in todo:
-                _report(pipeline.advance(Path(settings.db), conn, name, settings, models, plan, console.progress))
+                _redo_stale(conn, settings, models, plan, stage)
+            elif stage is not None:
+                _report(pipeline.advance(Path(settings.db), conn, stage, settings, models, plan, console.progress))
         finally:
             models.close()
+
+
+def _redo_stale(conn: Any, settings: Settings, models: Any, plan: Any, stage: str | None) -> None:
+    """Send stale rows back and take them, and no others, through their stages again."""
+    from trustmine import pipeline, stages
+
+    sent = pipeline.send_stale_back(conn, settings, models, plan.scope, stage, plan.limit)
+    if not sent:
+        console.say("Nothing is stale")
+        return
+    for name, ids in sent.items():
+        console.say(f"{name}: {len(ids):,} stale rows sent back")
+    names = list(stages.STAGES)
+    again = [commit_id for ids in sent.values() for commit_id in ids]
+    for name in [stage] if stage is not None else names[names.index(next(iter(sent))) :]:
+        db = Path(settings.db)
+        _report(pipeline.redo(db, conn, name, settings, models, plan, again, console.progress))
 
 
 def _report(done: Any) -> None:

@@ -102,6 +102,22 @@ def stale(
     return found
 
 
+# Which rows come first, as claims has it for pending ones.
+_ORDERS = {"oldest": "id", "newest": "id DESC", "priority": "priority IS NULL, priority DESC, id"}
+
+
+def first(conn: sqlite3.Connection, ids: Sequence[int], order: str, limit: int) -> list[int]:
+    """At most `limit` of these commits, those that come first in this order (see claims.claim)."""
+    return [
+        row[0]
+        for row in conn.execute(
+            f"""SELECT id FROM commits WHERE id IN (SELECT value FROM json_each(?))
+                ORDER BY {_ORDERS[order]} LIMIT ?""",
+            (fact_tables.as_json(list(ids)), limit),
+        )
+    ]
+
+
 def stage_places(conn: sqlite3.Connection) -> dict[str, int]:
     """Place of each stage in their order."""
     return dict(conn.execute("SELECT stage, place FROM stages ORDER BY place").fetchall())
