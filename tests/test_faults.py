@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import verify_helpers as helpers
+from conftest import without_override
 from verify_helpers import show
 
 from trustmine import failures, resources, tools, verify, worker
@@ -138,20 +139,11 @@ def test_a_file_system_that_fills_up_stops_the_run_and_loses_nothing(
     conn.close()
 
 
-def _without_override() -> tuple[str, ...]:
-    """Before a command: file permissions count for root too."""
-    if os.geteuid() != 0:
-        return ()
-    if shutil.which("setpriv") is None:
-        pytest.skip("root may write everything, and there is no setpriv")
-    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-
-
 @pytest.mark.parametrize(("of_file", "of_folder"), [(0o444, 0o755), (0o444, 0o555), (0o644, 0o555)])
 def test_a_read_only_database_can_be_read_and_says_why_it_cannot_be_written(
     db: Path, of_file: int, of_folder: int
 ) -> None:
-    before = _without_override()
+    before = without_override()
     db.chmod(of_file)
     db.parent.chmod(of_folder)
     try:

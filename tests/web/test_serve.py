@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import without_override
 from web_helpers import SAMPLES, Row, add, make_db
 
 from trustmine.errors import TrustmineError
@@ -45,11 +46,12 @@ class Site:
         return found
 
 
-def start(db: Path) -> Site:
-    said = db.with_name("said")
+def start(db: Path, before: tuple[str, ...] = ()) -> Site:
+    """A server of its own; `before` comes before its command."""
+    said = db.parent.with_name(f"{db.parent.name}.said")
     with said.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(db)], stdout=subprocess.PIPE, stderr=errors, text=True
+            [*before, sys.executable, "-c", PROGRAM, str(db)], stdout=subprocess.PIPE, stderr=errors, text=True
         )
     assert process.stdout is not None
     with process.stdout:
@@ -67,6 +69,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     yield running
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=20) == 0
+
+
+def test_a_database_in_a_folder_where_nothing_may_be_written_is_shown(tmp_path: Path) -> None:
+    before, db = without_override(), tmp_path / "shared" / "100%25 #1?.db"
+    db.parent.mkdir()
+    make_db(db, SAMPLES).close()
+    db.parent.chmod(0o555)
+    try:
+        running = start(db, before)
+        try:
+            assert len(running.rows(f"{DATABASE}/commits")) == len(SAMPLES)
+        finally:
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(timeout=20) == 0
+    finally:
+        db.parent.chmod(0o755)
+    assert [path.name for path in db.parent.iterdir()] == [db.name]
 
 
 def test_only_this_machine_is_listened_on(site: Site) -> None:
@@ -224,7 +243,7 @@ def test_pages_show_what_workers_commit_and_work_while_one_is_writing(tmp_path: 
     finally:
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(timeout=20) == 0
-    assert (tmp_path / "said").read_text() == ""
+    assert tmp_path.with_name(f"{tmp_path.name}.said").read_text() == ""
     writer.close()
 
 

@@ -60,12 +60,7 @@ def connect(
         if not read_only and not os.access(path, os.W_OK):  # SQLite would say so at the first write
             raise DatabaseError("The database may only be read", str(path), f"Check the rights on it. {_hint(path)}")
     try:
-        conn = sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?{_mode(path, read_only)}",
-            uri=True,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,
-        )
+        conn = sqlite3.connect(uri(path, read_only), uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             _prepare(conn, path, read_only, say)
         except BaseException:
@@ -79,13 +74,16 @@ def connect(
     return conn
 
 
-def _mode(path: Path, read_only: bool) -> str:
+def uri(path: Path, read_only: bool) -> str:
+    """What SQLite is told to open, with the mode that the rights on the folder allow."""
+    address = f"file:{quote(str(path.absolute()))}"
     if not read_only:
-        return "mode=rwc"
+        return f"{address}?mode=rwc"
     # A reader keeps its place in files beside the database. Where it can make none, and whoever writes has none there
     # either, it reads the file as one that does not change.
     has_log = path.with_name(path.name + "-wal").exists()
-    return "mode=ro" if has_log or os.access(path.absolute().parent, os.W_OK) else "mode=ro&immutable=1"
+    may_write = os.access(path.absolute().parent, os.W_OK)
+    return f"{address}?mode=ro{'' if has_log or may_write else '&immutable=1'}"
 
 
 def _hint(path: Path) -> str:
@@ -98,13 +96,13 @@ def _check_ours(path: Path, create: bool) -> None:
     # on it (https://www.sqlite.org/howtocorrupt.html). As immutable, nothing beside it is read or made. A database
     # just created may still have its pages in the write-ahead log: then that is read too.
     has_log = path.with_name(path.name + "-wal").exists()
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if has_log else '&immutable=1'}"
+    address = f"file:{quote(str(path.absolute()))}?mode=ro{'' if has_log else '&immutable=1'}"
     try:
         if path.stat().st_size == 0:
             if create:
                 return  # an empty file is an empty database
             raise sqlite3.DatabaseError("file is not a database")
-        conn = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+        conn = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S)
         try:
             mine = conn.execute("PRAGMA application_id").fetchone()[0] == application_id()
             version = conn.execute("PRAGMA user_version").fetchone()[0]

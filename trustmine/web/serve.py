@@ -1,7 +1,8 @@
 """Runs datasette over one database until it is stopped.
 
 Promises: the file is only read, by this page's SQL as much as by ours, and may
-be written by workers meanwhile: each page sees what is committed then. Only
+be written by workers meanwhile: each page sees what is committed then (in a
+folder where we can make no files, what was there when we began). Only
 this machine can connect unless another host is named, and then too a page of
 somebody else's cannot: requests must name the address that is listened on,
 unless that is all of them (0.0.0.0).
@@ -22,7 +23,7 @@ from datasette.app import Datasette
 from datasette.database import Database
 from datasette.plugins import pm
 
-from trustmine.db.connect import connect
+from trustmine.db.connect import connect, uri
 from trustmine.errors import TrustmineError
 from trustmine.web import links
 from trustmine.web.describe import DATABASE, metadata
@@ -53,8 +54,8 @@ class ReadOnly(Database):  # type: ignore[misc]  # datasette has no types
     def connect(self, write: bool = False) -> sqlite3.Connection:
         if write:
             raise sqlite3.OperationalError("This database is only read here")
-        uri = f"{Path(self.path).absolute().as_uri()}?mode=ro"
-        conn = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        address = uri(Path(self.path), read_only=True)  # mode=ro, and immutable where a reader can make no files
+        conn = sqlite3.connect(address, uri=True, check_same_thread=False)
         conn.execute("PRAGMA query_only = ON")
         self._all_file_connections.append(conn)
         return conn
