@@ -5,7 +5,8 @@ import random
 import shutil
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trustmine.db import claims, recipes
 from trustmine.db.claims import Failure
 from trustmine.db.connect import connect
 from trustmine.db.facts import FactReader
-from trustmine.verify import CHECKS, again
+from trustmine.verify import CHECKS, again, base
 
 FIX = 2  # id of the commit that goes through all stages, judged by the model
 
@@ -109,6 +110,38 @@ DAMAGE: dict[str, str | Callable[[sqlite3.Connection], None]] = {
     "benign_again": "UPDATE benign_functions SET text = replace(text, 'n * 2', 'n * 3')",
     "file_lifespans": 'UPDATE file_lifespans SET functions = replace(functions, \'"since":"\', \'"since":"0\')',
 }
+
+
+def test_a_long_verification_lets_the_write_ahead_log_be_folded_back(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker commits while rows are checked is in the file before the check ends."""
+    for module, batch in ((again, "BATCH"), (base, "EVERY")):
+        monkeypatch.setattr(module, batch, 1)
+    conn, worker = connect(db), connect(db)
+    folded: list[int] = []
+
+    @contextmanager
+    def working(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        def draw(done: int) -> None:
+            worker.execute("UPDATE workers SET seen_at_s = seen_at_s + 1")
+            folded.append(worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[2])
+
+        yield draw
+
+    for name in ("commits", "s0_1_again"):
+        folded.clear()
+        [check] = [check for check in CHECKS if check.name == name]
+        [result] = verify.verify(conn, helpers.SETTINGS, working, checks=[check])
+        assert (result.n_found, result.skipped) == (0, {})
+        assert len(folded) > 5
+        assert folded[-1] > folded[1], name
+    folded.clear()
+    conn.execute("BEGIN")
+    with working("diffs", None) as draw:
+        for commit in base.Look(conn, helpers.SETTINGS).commits("diffs"):
+            draw(commit.id)
+    assert folded[-1] > folded[1], "facts of rows"
+    conn.close()
+    worker.close()
 
 
 def plant(conn: sqlite3.Connection, damage: str | Callable[[sqlite3.Connection], None]) -> None:

@@ -92,6 +92,27 @@ def test_a_read_only_connection_cannot_write(db_path: Path) -> None:
     conn.close()
 
 
+def test_the_log_that_grew_behind_a_long_reader_is_cut_when_it_has_gone(
+    db_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "LOG_BYTES", 1 << 20)
+    writer, log = connect(db_path, create=True), db_path.with_name(db_path.name + "-wal")
+    reader = connect(db_path, read_only=True)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM repos").fetchone()
+    for n in range(40):
+        writer.execute(
+            "INSERT INTO repos (name, path, ingested_at_s) VALUES (?, ?, 0)", (str(n), f"{n}" + "x" * 200_000)
+        )
+    assert log.stat().st_size > 8_000_000
+    reader.execute("ROLLBACK")
+    for n in range(2):  # folds the log back; begins it anew
+        writer.execute("DELETE FROM repos WHERE name = ?", (str(n),))
+    assert log.stat().st_size <= 1 << 20
+    reader.close()
+    writer.close()
+
+
 def test_a_transaction_is_undone_when_anything_is_raised(conn: sqlite3.Connection) -> None:
     with pytest.raises(KeyboardInterrupt), transaction(conn):
         conn.execute("INSERT INTO repos (name, path, ingested_at_s) VALUES ('a', 'b', 0)")

@@ -21,6 +21,8 @@ from trustmine.db.upgrades import UPGRADES
 from trustmine.errors import DatabaseError
 
 BUSY_TIMEOUT_S = 60.0  # how long a writer waits for another one
+# What is left of the write-ahead log once a long reader (backup, verify) has let go of it: it grows behind one.
+LOG_BYTES = 64 << 20
 
 
 def schema_version() -> int:
@@ -141,6 +143,7 @@ def _prepare(conn: sqlite3.Connection, path: Path, read_only: bool, say: Say) ->
     # In WAL mode NORMAL cannot corrupt; a power cut may undo the last rows,
     # which are then simply pending again (https://www.sqlite.org/pragma.html#pragma_synchronous).
     conn.execute("PRAGMA synchronous = NORMAL")
+    conn.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     with transaction(conn):
         version = conn.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not conn.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():

@@ -1,10 +1,10 @@
 """`trustmine verify`: does what is stored hold together, and can it be derived again?
 
 A table of named checks, each with what holds in a sound database. They run in
-the order of the stages, each on one snapshot, while workers may go on. A row
-that one check finds is not looked at by later ones: it goes back before that
-stage, and all that was made of it with it. `--repair` does so, and drops what
-cannot be derived; doing the rows again is left to `run`.
+the order of the stages, each on one snapshot, or one per batch of rows, while
+workers may go on. A row that one check finds is not looked at by later ones:
+it goes back before that stage, and all that was made of it with it. `--repair`
+does so, and drops what cannot be derived; doing the rows again is left to `run`.
 """
 
 import contextlib
@@ -106,7 +106,7 @@ def _result(look: Look, check: Check, show: Show, repair: bool) -> Result:
     to_mend: list[Finding] = []
     look.skipped = {}
     ids: set[int] = set()
-    look.conn.execute("BEGIN")  # one snapshot per check
+    look.conn.execute("BEGIN")  # a snapshot
     try:
         total = None
         if check.table is not None:

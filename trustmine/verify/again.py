@@ -73,6 +73,8 @@ def commits(look: Look) -> Iterator[Finding]:
                 if stored is not None and stored[1:] != _as_stored(header):
                     yield _wrong(stored[0], name, stored[1:], header)
                 look.draw(n_seen)
+                if n_seen % BATCH == 0:
+                    look.renew()
         except RepositoryError:
             pass
         if n_seen < n_commits:
@@ -198,6 +200,7 @@ class Again:
                         yield from different
                     n_done += 1
                     look.draw(n_done)
+            look.renew()
 
     def _compare(self, look: Look, ctx: Context, commit: Commit, reason: str | None) -> Iterator[Finding]:
         if (

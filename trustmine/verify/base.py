@@ -41,6 +41,15 @@ class Look:
     def skip(self, why: str, n: int = 1) -> None:
         self.skipped[why] = self.skipped.get(why, 0) + n
 
+    def renew(self) -> None:
+        """See what has been committed since; only where no query is being read.
+
+        A reader that stays where it is keeps the write-ahead log from being folded back into the file.
+        """
+        if self.conn.in_transaction:
+            self.conn.execute("ROLLBACK")
+            self.conn.execute("BEGIN")
+
     def rows(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows of a query one after the other, counted for the progress bar."""
         for n, row in enumerate(self.conn.execute(sql, values), 1):
@@ -49,7 +58,7 @@ class Look:
             yield row
 
     def commits(self, table: str) -> Iterator[Commit]:
-        """Each commit once that has rows in a table of facts, in the order of ids."""
+        """Each commit once that has rows in a table of facts, in the order of ids; a batch is of one snapshot."""
         # In batches: what is read while a cursor is open must not depend on when SQLite steps it.
         last = 0
         while ids := [
@@ -60,6 +69,7 @@ class Look:
         ]:
             yield from (commit for commit in claims.read(self.conn, ids) if commit.id not in self.found)
             last = ids[-1]
+            self.renew()
 
 
 @dataclass(frozen=True, slots=True)
