@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,53 @@ def test_a_long_verification_lets_the_write_ahead_log_be_folded_back(db: Path, m
     assert folded[-1] > folded[1], "facts of rows"
     conn.close()
     worker.close()
+
+
+def only_words() -> list[base.Check]:
+    return [check for check in CHECKS if check.name == "words"]
+
+
+def test_a_writer_beside_it_is_no_damage_to_the_index_of_words(db: Path) -> None:
+    conn, worker = connect(db), connect(db)
+    worker.execute("PRAGMA busy_timeout = 0")
+    n_tried = 0
+
+    def meanwhile(statement: str) -> None:
+        """A worker commits just before the index is checked, if it may."""
+        nonlocal n_tried
+        if "integrity-check" in statement:
+            n_tried += 1
+            with suppress(sqlite3.OperationalError):
+                worker.execute("UPDATE workers SET seen_at_s = seen_at_s + 1")
+
+    conn.set_trace_callback(meanwhile)
+    assert found(conn, repair=True, checks=only_words()) == {}
+    assert n_tried >= 2, "both indexes"
+    assert not conn.in_transaction
+    conn.close()
+    worker.close()
+
+
+def test_a_database_held_for_too_long_stops_the_verification_and_is_no_finding(db: Path) -> None:
+    conn, worker = connect(db), connect(db)
+    conn.execute("PRAGMA busy_timeout = 50")
+    worker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        found(conn, checks=only_words())
+    worker.execute("ROLLBACK")
+    assert found(conn, repair=True, checks=only_words()) == {}
+    conn.close()
+    worker.close()
+
+
+def test_an_index_of_words_that_knows_other_words_is_made_anew(db: Path) -> None:
+    conn = connect(db)
+    conn.execute("INSERT INTO messages_fts (messages_fts, rowid, message) SELECT 'delete', commit_id, message"
+                 " FROM messages WHERE commit_id = 3")  # fmt: skip
+    conn.execute("INSERT INTO messages_fts (rowid, message) VALUES (3, 'quite other words')")
+    assert found(conn, repair=True, checks=only_words()) == {"words": 1}
+    assert found(conn, repair=True, checks=only_words()) == {}
+    conn.close()
 
 
 def plant(conn: sqlite3.Connection, damage: str | Callable[[sqlite3.Connection], None]) -> None:

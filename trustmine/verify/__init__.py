@@ -19,7 +19,7 @@ from trustmine.errors import TrustmineError
 from trustmine.stages import STAGES
 from trustmine.verify import file, longlived, provenance, queue, texts
 from trustmine.verify.again import AGAIN, commits
-from trustmine.verify.base import Check, Finding, Look, Result, Statement
+from trustmine.verify.base import Check, Finding, Look, Result, Statement, is_locked
 
 N_EXAMPLES = 5
 _FROM_GIT = "Make the repository readable at its path, then: trustmine verify --repair"
@@ -142,6 +142,8 @@ def _found(look: Look, check: Check) -> Iterator[Finding]:
     except TrustmineError:  # prompts that cannot be read, say
         raise
     except Exception as error:
+        if is_locked(error):
+            raise
         yield Finding(None, f"cannot be checked: {type(error).__name__}: {error}"[:300])
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,23 @@ class Look:
             self.conn.execute("ROLLBACK")
             self.conn.execute("BEGIN")
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While others that write wait, and nothing is kept: for a check that SQLite takes for a write.
+
+        From a snapshot it would fail at once if anybody has written since. Raises OperationalError if somebody else
+        writes for too long.
+        """
+        if self.conn.in_transaction:
+            self.conn.execute("ROLLBACK")
+        self.conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            if self.conn.in_transaction:
+                self.conn.execute("ROLLBACK")
+            self.conn.execute("BEGIN")
+
     def rows(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows of a query one after the other, counted for the progress bar."""
         for n, row in enumerate(self.conn.execute(sql, values), 1):
@@ -70,6 +88,12 @@ class Look:
             yield from (commit for commit in claims.read(self.conn, ids) if commit.id not in self.found)
             last = ids[-1]
             self.renew()
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether it says only that somebody else holds the database: that is no damage."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what kind of busy it is
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 
-from trustmine.verify.base import Finding, Look, Statement
+from trustmine.verify.base import Finding, Look, Statement, is_locked
 
 # What SQLite says of an index that does not fit its table: made anew from the table, nothing is lost.
 _INDEX_TROUBLE = re.compile(r"row \d+ missing from index|wrong # of entries in index|non-unique entry in index")
@@ -20,6 +20,8 @@ def integrity(look: Look) -> Iterator[Finding]:
             if line != "ok":
                 yield Finding(None, line, mend=(_REINDEX,) if _INDEX_TROUBLE.search(line) else ())
     except sqlite3.DatabaseError as error:
+        if is_locked(error):
+            raise
         yield Finding(None, str(error))
 
 
@@ -58,11 +60,18 @@ def words(look: Look) -> Iterator[Finding]:
         [(n,)] = look.conn.execute(
             f"""SELECT (SELECT count(*) FROM {table} WHERE {key} NOT IN (SELECT id FROM {index}_docsize))
                      + (SELECT count(*) FROM {index}_docsize WHERE id NOT IN (SELECT {key} FROM {table}))"""
-        )
+        ).fetchall()
         if n:
             yield Finding(None, f"{index}: {n} texts too few or too many", mend=(rebuild,))
-        elif not is_read_only:
-            try:
-                look.conn.execute(f"INSERT INTO {index} ({index}, rank) VALUES ('integrity-check', 1)")
-            except sqlite3.DatabaseError as error:
-                yield Finding(None, f"{index}: {error}", mend=(rebuild,))
+        elif not is_read_only and (trouble := _trouble(look, index)):
+            yield Finding(None, f"{index}: {trouble}", mend=(rebuild,))
+
+
+def _trouble(look: Look, index: str) -> str:
+    """What is wrong with an index of words; '' if nothing is."""
+    with look.alone():
+        try:
+            look.conn.execute(f"INSERT INTO {index} ({index}, rank) VALUES ('integrity-check', 1)")
+        except sqlite3.DatabaseError as error:
+            return str(error)
+    return ""
