@@ -17,6 +17,7 @@ import pytest
 from web_helpers import SAMPLES, make_db
 
 from trustmine import cli, config
+from trustmine.db import claims
 from trustmine.db.connect import connect, schema_version
 from trustmine.demo import write_demo
 
@@ -148,6 +149,18 @@ def test_rows_that_are_merely_pending_are_not_stale_and_left_alone(
     assert "s0_1: 20 stale rows sent back" in said
     after = json.loads(run("status", "--json")[1])["stages"]
     assert after["s0_1"]["pending"] == before["s0_1"]["pending"] == 56
+
+
+def test_status_of_one_repository_has_no_rate_while_others_wait(run: Run, demo: Path, git: Callable[..., str]) -> None:
+    run("ingest", str(demo), "--name", "owner/demo")
+    conn = connect(Path("trustmine.db"))
+    claims.enter(conn, claims.worker_name(), "s0_1")
+    assert json.loads(run("status", "--repo", "demo", "--json")[1])["running"].keys() == {"s0_1"}
+    git("commit", "-q", "--allow-empty", "-m", "fix overflow")
+    run("ingest", "repo", "--name", "owner/other")
+    assert json.loads(run("status", "--repo", "demo", "--json")[1])["running"] == {}
+    assert json.loads(run("status", "--json")[1])["running"].keys() == {"s0_1"}
+    conn.close()
 
 
 def test_start_and_end_are_a_slice_of_row_ids(run: Run, demo: Path) -> None:

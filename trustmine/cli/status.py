@@ -13,6 +13,9 @@ def status(
 ) -> None:
     """The funnel: per stage pending, claimed, passed, failed, and rejected by reason.
 
+    And how fast it goes; with --repo only at stages where no other repository
+    has rows left, for nothing tells which one the workers take next.
+
     Example: trustmine status --json
     """
     from trustmine import pipeline
@@ -22,8 +25,8 @@ def status(
     with open_database(settings, read_only=True) as conn:
         scope = scope_of(conn, repo)
         counts = queries.funnel(conn, scope)
-        rates = queries.rates(conn, counts)
-        models = queries.model_runs(conn)
+        rates = queries.rates(conn, counts, settings.lease_s, scope)
+        models = queries.model_runs(conn, settings.lease_s)
         repos = [row for row in queries.repos(conn) if scope.repo_id in (None, row.id)]
         stale = pipeline.count_stale(conn, settings, scope)
     n_commits = sum(row.n_commits for row in repos)

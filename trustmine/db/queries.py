@@ -138,30 +138,77 @@ def n_pending(conn: sqlite3.Connection, after: str, scope: Scope) -> int:
     return int(row[0])
 
 
-def rates(conn: sqlite3.Connection, counts: Mapping[str, StageCounts]) -> dict[str, Rate]:
-    """Speed and time left of the stages that workers are at now and that have rows left."""
+def rates(
+    conn: sqlite3.Connection, counts: Mapping[str, StageCounts], lease_s: float, scope: Scope = Scope()
+) -> dict[str, Rate]:
+    """Speed and time left of the stages that workers are at now and that have rows left.
+
+    Of one repository (`scope`) only where no other has rows left at the stage:
+    nothing tells which of several a worker will take next.
+    """
+    found = conn.execute(
+        """SELECT worker, stage, started_at_s, n_advanced + n_rejected + n_failed, seen_at_s FROM workers
+           WHERE ended_at_s IS NULL"""
+    ).fetchall()
+    seen: dict[str, float] = {}
+    for worker, *_, seen_at_s in found:
+        seen[worker] = max(seen_at_s, seen.get(worker, 0.0))
+    live = {worker for worker, seen_at_s in seen.items() if _is_running(conn, worker, seen_at_s, lease_s)}
     running: dict[str, tuple[int, float]] = {}
-    for worker, stage, started_at_s, n in conn.execute(
-        "SELECT worker, stage, started_at_s, n_advanced + n_rejected + n_failed FROM workers WHERE ended_at_s IS NULL"
-    ):
-        if claims.is_alive(worker):
+    for worker, stage, started_at_s, n, _ in found:
+        if worker in live:
             n_workers, speed = running.get(stage, (0, 0.0))
             running[stage] = (n_workers + 1, speed + n / max(time.time() - started_at_s, 1e-3))
     return {
         stage: Rate(n_workers, speed, (counts[stage].pending + counts[stage].claimed) / speed if speed > 0 else None)
         for stage, (n_workers, speed) in running.items()
-        if counts[stage].pending + counts[stage].claimed > 0
+        if counts[stage].pending + counts[stage].claimed > 0 and not _others_wait(conn, stage, scope)
     }
 
 
-def model_runs(conn: sqlite3.Connection) -> list[ModelRun]:
+def _others_wait(conn: sqlite3.Connection, stage: str, scope: Scope) -> bool:
+    """Whether repositories that are not in the scope have rows left at the stage."""
+    if scope.repo_id is None:
+        return False
+    return bool(
+        conn.execute(
+            """SELECT 1 FROM commits INDEXED BY commits_funnel
+               WHERE repo_id IN (SELECT id FROM repos WHERE id <> ?) AND outcome = 'open' AND status =
+                     (SELECT b.stage FROM stages AS s JOIN stages AS b ON b.place = s.place - 1 WHERE s.stage = ?)
+               LIMIT 1""",
+            (scope.repo_id, stage),
+        ).fetchone()
+    )
+
+
+def _is_running(conn: sqlite3.Connection, worker: str, seen_at_s: float, lease_s: float) -> bool:
+    """Whether a worker that has not said that it ended is still there.
+
+    On this host its process is; on another one that cannot be seen, and it has
+    been heard of within its lease.
+    """
+    if _host(worker) == _host(claims.worker_name()):
+        return claims.is_alive(worker)
+    now = time.time()
+    return seen_at_s >= now - lease_s or bool(
+        conn.execute(
+            "SELECT 1 FROM commits WHERE claim_owner = ? AND claim_until_s >= ? LIMIT 1", (worker, now)
+        ).fetchone()
+    )
+
+
+def _host(worker: str) -> str:
+    return worker.rsplit(":", 3)[0]
+
+
+def model_runs(conn: sqlite3.Connection, lease_s: float) -> list[ModelRun]:
     """The models that are loaded now; if none is, the one that was last."""
     found = conn.execute(
-        """SELECT name, ended_at_s IS NULL, worker, seen_at_s - started_at_s, busy_s, n_calls,
+        """SELECT name, ended_at_s IS NULL, worker, seen_at_s, seen_at_s - started_at_s, busy_s, n_calls,
                   n_prompt - n_cached + n_completion, n_cached, n_prompt
            FROM model_runs JOIN models ON models.id = model_id ORDER BY model_runs.id DESC LIMIT 32"""
     ).fetchall()
-    runs = [ModelRun(row[0], bool(row[1]) and claims.is_alive(row[2]), *row[3:]) for row in found]
+    runs = [ModelRun(row[0], bool(row[1]) and _is_running(conn, row[2], row[3], lease_s), *row[4:]) for row in found]
     return [run for run in runs if run.is_running] or runs[:1]
 
 
