@@ -341,7 +341,8 @@ def test_a_question_that_the_engine_does_not_take_fails_its_row_and_holds_up_no_
     filled: sqlite3.Connection, late: tuple[Late, worker.Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, line = late
-    submit, refused = engine.submit, []
+    submit = engine.submit
+    refused: list[Request] = []
 
     def odd(ticket: int, request: Request) -> None:
         if not refused:
