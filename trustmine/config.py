@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 from trustmine import profiles
 from trustmine.errors import SettingsError
 from trustmine.profiles import words as _words
+from trustmine.text import is_utf_8
 
 FILE_NAME = "trustmine.toml"
 ENV_PREFIX = "TRUSTMINE_"
@@ -393,7 +394,7 @@ def _checked(name: str, value: object, place: str) -> object:
     def wrong(wanted: str) -> SettingsError:
         return SettingsError(f"Setting {name} must be {wanted}, not {value!r}", place, "See: trustmine settings")
 
-    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):  # a variable may hold any bytes (PEP 383)
+    if isinstance(value, str) and not is_utf_8(value):  # a variable may hold any bytes
         raise wrong("UTF-8")
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):

@@ -95,11 +95,9 @@ class GitRepo:
     def open(cls, path: str | Path) -> "GitRepo":
         """The repository in this folder (bare, or with a worktree), not in one above. Raises RepositoryError."""
         folder = Path(path).absolute()
-        try:
-            str(folder).encode()
-        except UnicodeEncodeError as error:
+        if not text.is_utf_8(str(folder)):
             what = "The repository's path is not UTF-8, so that it cannot be stored"
-            raise RepositoryError(what, ascii(str(folder)), "Rename the folder, or make a link to it") from error
+            raise RepositoryError(what, ascii(str(folder)), "Rename the folder, or make a link to it")
         if not folder.exists():
             raise RepositoryError("There is no such folder", str(folder), "Check the path")
         try:

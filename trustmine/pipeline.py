@@ -198,7 +198,7 @@ def run(
             yield lambda done: draw(label, done, total)
 
         def opened(stage: str) -> tuple[Engine, int] | None:
-            if stage == calibrate.STAGE and stage not in totals:  # all of its rows wait: each worker asks this first
+            if stage == calibrate.STAGE:  # all of its rows wait: no worker can begin before this
                 totals[stage] = _n_to_do(conn, stage, plan)
             return _open(conn, settings, models, plan.scope, stage, show)
 

@@ -44,6 +44,15 @@ def encode(text: str, codec: str) -> bytes:
     return text.encode(codec)
 
 
+def is_utf_8(text: str) -> bool:
+    """Whether it can be written in UTF-8; not so where Python stands for other bytes in a name (PEP 383)."""
+    try:
+        text.encode(UTF_8)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _charset(name: str) -> str | None:
     """Python's name of a character set, None if it has none of that name."""
     if not _CODEC_NAME.fullmatch(name):

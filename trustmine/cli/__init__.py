@@ -5,7 +5,6 @@ it into `trustmine --help`, in that order. Here is also what becomes of errors.
 """
 
 import platform
-import re
 import sqlite3
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typer._click.exceptions import ClickException, UsageError  # typer carries 
 from trustmine import __version__, console, stopping
 from trustmine.cli import examples, labels, results, setup, status, upkeep, work
 from trustmine.errors import DatabaseError, TrustmineError
+from trustmine.text import is_utf_8
 
 # Commands import what loads git, parsers or models inside their functions:
 # `trustmine --help` and `trustmine status` answer at once.
@@ -50,7 +50,6 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     setup.settings,
 )
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-_ODD = re.compile("[\ud800-\udfff]")  # what Python makes of bytes in names that are not UTF-8 (PEP 383)
 
 app = typer.Typer(
     help="Vulnerability-focused training data from the git histories of C and C++ projects.",
@@ -88,7 +87,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(args: list[str]) -> object:
     for arg in args:
-        if _ODD.search(arg):
+        if not is_utf_8(arg):
             raise UsageError(f"{arg!r} is not UTF-8. Give the file another name, or a link to it that has one.")
     return app(args=args, standalone_mode=False)
 
@@ -142,7 +141,7 @@ def _exit_code(command: Callable[[], object]) -> int:
 
 def _is_path(text: str) -> bool:
     """Whether this is where a file is or would be, and not text of a repository; it has a name that is not UTF-8."""
-    return _ODD.search(text) is not None and Path(text).is_absolute() and Path(text).parent.exists()
+    return not is_utf_8(text) and Path(text).is_absolute() and Path(text).parent.exists()
 
 
 def _log(error: Exception) -> str:
