@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import machine, table
 
 from trustmine.config import Settings
-from trustmine.db import claims, recipes
+from trustmine.db import claims, identities, recipes
 from trustmine.db.claims import Scope
 from trustmine.db.connect import connect, transaction
 from trustmine.records import Advance
@@ -117,7 +117,7 @@ class Worked:
 
 def _finish_all(db: Path, start: "multiprocessing.synchronize.Event", out: "multiprocessing.Queue[Worked]") -> None:
     """A stage that does nothing."""
-    conn, worker = connect(db), claims.worker_name()
+    conn, worker = connect(db), identities.worker_name()
     settings = Settings()
     recipe = recipes.ensure(conn, "s0_1", {"stage": "s0_1"}, None)
     claims.enter(conn, worker, "s0_1")

@@ -22,7 +22,7 @@ from pathlib import Path
 from common import ROOT, machine, table, timed, trustmine
 
 sys.path.insert(0, str(ROOT))
-from trustmine.db import claims
+from trustmine.db import claims, identities
 from trustmine.db.connect import connect
 
 N_FILES, N_LINES = 500, 60
@@ -102,7 +102,7 @@ def _measure(n: int, folder: Path, workers: int) -> dict[str, str | int]:
 def _claim_ms(db: Path) -> float:
     """The median time of a claim and release while every row is pending."""
     conn = connect(db)
-    worker, took = claims.worker_name(), []
+    worker, took = identities.worker_name(), []
     for _ in range(50):
         started = time.perf_counter()
         claims.claim(conn, "s0_1", "ingested", worker, limit=200, lease_s=60)

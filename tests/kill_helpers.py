@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trustmine.db import claims
+from trustmine.db import identities
 from trustmine.records import FACTS
 from trustmine.stages import STAGES
 
@@ -91,7 +91,7 @@ class Fire:
             if code not in (0, -signal.SIGKILL) and "workers died one after the other" not in said:
                 raise subprocess.CalledProcessError(code, command, stderr=said)
         gives_up = time.monotonic() + 60
-        while orphans := [pid for pid, started in self.seen.items() if claims._started(pid) == started]:
+        while orphans := [pid for pid, started in self.seen.items() if identities.started(pid) == started]:
             assert time.monotonic() < gives_up, f"workers without a parent are left: {orphans}"
             time.sleep(0.05)
         # A worker whose parent was killed gives its rows back when it notices, and that may be after the last run.
@@ -107,7 +107,7 @@ class Fire:
         holds_up = self.chance.random() < 0.5
         while run.poll() is None:
             pids = children(run.pid)
-            self.seen |= {pid: claims._started(pid) for pid in pids if pid not in self.seen}
+            self.seen |= {pid: identities.started(pid) for pid in pids if pid not in self.seen}
             if is_any and pids:
                 self._shoot(run, conn, self.chance.choice(pids))
                 return
@@ -128,7 +128,7 @@ class Fire:
         """SIGKILL to a worker or its parent; what it held is looked up while it is stopped, and so is exact."""
         is_parent = self.chance.random() < self.parents
         victim = run.pid if is_parent else worker
-        if run.poll() is not None or claims._started(worker) != self.seen[worker]:
+        if run.poll() is not None or identities.started(worker) != self.seen[worker]:
             return
         os.kill(victim, signal.SIGSTOP)
         stage = held_by(conn, [worker]).get(worker, IDLE)

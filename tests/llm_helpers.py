@@ -1,6 +1,7 @@
 """The built-in model, loaded once per test session."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from trustmine.llm.base import Engine
@@ -26,6 +27,22 @@ def ask(request: Request, of: Engine | None = None) -> Completion:
     assert ticket == 7
     assert isinstance(answer, Completion)
     return answer
+
+
+def answers(of: Engine, requests: Sequence[Request]) -> list[Completion]:
+    """All answers, in the order of the requests, with as many in flight as there is capacity for."""
+    found: dict[int, Completion] = {}
+    waiting = list(enumerate(requests))
+    n_out = 0
+    while len(found) < len(requests):
+        while waiting and n_out < of.capacity:
+            of.submit(*waiting.pop(0))
+            n_out += 1
+        for ticket, answer in of.poll():
+            assert isinstance(answer, Completion)
+            found[ticket] = answer
+            n_out -= 1
+    return [found[ticket] for ticket in range(len(requests))]
 
 
 def question(text: str, **more: Any) -> Request:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import without_override
 from web_helpers import SAMPLES, make_db
 
 from trustmine import cli, config
-from trustmine.db import claims
+from trustmine.db import claims, identities
 from trustmine.db.connect import connect, schema_version
 from trustmine.demo import write_demo
 
@@ -154,7 +155,7 @@ def test_rows_that_are_merely_pending_are_not_stale_and_left_alone(
 def test_status_of_one_repository_has_no_rate_while_others_wait(run: Run, demo: Path, git: Callable[..., str]) -> None:
     run("ingest", str(demo), "--name", "owner/demo")
     conn = connect(Path("trustmine.db"))
-    claims.enter(conn, claims.worker_name(), "s0_1")
+    claims.enter(conn, identities.worker_name(), "s0_1")
     assert json.loads(run("status", "--repo", "demo", "--json")[1])["running"].keys() == {"s0_1"}
     git("commit", "-q", "--allow-empty", "-m", "fix overflow")
     run("ingest", "repo", "--name", "owner/other")
@@ -464,15 +465,6 @@ def test_any_other_broken_pipe_is_an_error(run: Run, monkeypatch: pytest.MonkeyP
     assert "Another program" in err
 
 
-def _without_override() -> tuple[str, ...]:
-    """Before a command: file permissions count for root too."""
-    if os.geteuid() != 0:
-        return ()
-    if shutil.which("setpriv") is None:
-        pytest.skip("root may enter everything, and there is no setpriv")
-    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("args", [["status"], ["status", "--json"], ["settings", "--json"], ["--help"]])
@@ -491,7 +483,7 @@ def test_results_that_cannot_be_written_are_one_clear_error(run: Run, args: list
 
 def test_a_folder_that_may_not_be_entered_is_one_clear_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
-    ended = _shell("status", "--db", "closed/x.db", before=_without_override())
+    ended = _shell("status", "--db", "closed/x.db", before=without_override())
     assert (ended.returncode, ended.stderr.decode().splitlines()) == (
         1,
         ["Cannot go on: Permission denied", "  closed/x.db", "  Check the rights on it and on the folders above it"],

@@ -14,7 +14,7 @@ import pytest
 
 from trustmine import crew, ingest, pipeline, worker
 from trustmine.config import Settings
-from trustmine.db import claims, queries
+from trustmine.db import claims, identities, queries
 from trustmine.db.claims import Scope, Tally
 from trustmine.demo import write_demo
 from trustmine.records import Request
@@ -78,7 +78,7 @@ def test_a_killed_worker_is_replaced_and_its_rows_are_done(
 
     def submit(ticket: int, request: Request) -> None:
         if not killed:  # the first worker that asks dies with its rows in hand
-            owners = [owner for owner in claims.owners(filled) if claims.is_alive(owner)]
+            owners = [owner for owner in claims.owners(filled) if identities.is_alive(owner)]
             killed.append(int(owners[0].rsplit(":", 3)[1]))
             os.kill(killed[0], signal.SIGKILL)
         real(ticket, request)

@@ -412,13 +412,18 @@ def test_malformed_dates_are_zero(work: Work, author: bytes) -> None:
     assert header.commit_time_s == 15
 
 
-def test_shallow_clone_has_boundary_commits(work: Work, tmp_path: Path) -> None:
+def shallow(work: Work, folder: Path) -> tuple[GitRepo, list[str]]:
+    """A bare clone with the last two of four commits, and the SHAs of all four."""
     shas = []
     for number in range(4):
         work.write("a.c", b"%d\n" % number)
         shas.append(work.commit())
-    work.git("clone", "-q", "--bare", "--depth=2", f"file://{work.folder}", str(tmp_path / "shallow"))
-    repo = GitRepo.open(tmp_path / "shallow")
+    work.git("clone", "-q", "--bare", "--depth=2", f"file://{work.folder}", str(folder))
+    return GitRepo.open(folder), shas
+
+
+def test_shallow_clone_has_boundary_commits(work: Work, tmp_path: Path) -> None:
+    repo, shas = shallow(work, tmp_path / "shallow")
     assert repo.is_shallow and not GitRepo.open(work.folder).is_shallow
     walked = list(repo.walk([shas[3]], []))
     assert [(c.sha, c.is_boundary, c.parents) for c in walked] == [
@@ -432,12 +437,7 @@ def test_shallow_clone_has_boundary_commits(work: Work, tmp_path: Path) -> None:
 
 
 def test_a_commit_whose_parent_has_gone_is_told_of_when_it_is_asked_for(work: Work, tmp_path: Path) -> None:
-    shas = []
-    for number in range(4):
-        work.write("a.c", b"%d\n" % number)
-        shas.append(work.commit())
-    work.git("clone", "-q", "--bare", "--depth=2", f"file://{work.folder}", str(tmp_path / "shallow"))
-    repo = GitRepo.open(tmp_path / "shallow")
+    repo, shas = shallow(work, tmp_path / "shallow")
     repo.expect(shas[2:])  # of rows that were ingested when the clone was whole
     with pytest.raises(MissingObject):
         repo.patch(shas[2], LIMIT)

@@ -15,7 +15,7 @@ import verify_helpers as helpers
 from verify_helpers import show
 
 from trustmine import benign, cli, labels, verify
-from trustmine.db import claims, recipes
+from trustmine.db import claims, identities, recipes
 from trustmine.db.claims import Failure
 from trustmine.db.connect import connect
 from trustmine.db.facts import FactReader
@@ -257,7 +257,7 @@ def test_rows_that_are_worked_on_fail_or_are_set_aside_are_no_damage(db: Path) -
     conn = connect(db)
     recipes.send_back(conn, "s1_1", [FIX, 3, 4, 5])
     recipe = recipes.ensure(conn, "s1_1", {"stage": "s1_1", "version": 0}, None)
-    worker = claims.worker_name()
+    worker = identities.worker_name()
     for n_times in range(2):
         commits = claims.claim(conn, "s1_1", "s0_3", worker, limit=2 - n_times, lease_s=60)
         results = [(commit, Failure("ValueError: no", "traceback")) for commit in commits]

@@ -16,7 +16,7 @@ import pytest
 
 from trustmine import calibration, console, ingest, labels, pipeline, tools, worker
 from trustmine.config import Settings
-from trustmine.db import claims, queries, recipes
+from trustmine.db import claims, identities, queries, recipes
 from trustmine.db.claims import Scope
 from trustmine.demo import write_demo, write_known_fixes
 from trustmine.errors import RepositoryError
@@ -313,7 +313,7 @@ def late(filled: sqlite3.Connection) -> tuple[Late, worker.Line]:
         "VALUES ('0', 'late', '', 0, 0, '', 0, 0, 'none') RETURNING id"
     ).fetchone()[0]
     engine = Late()
-    here = worker.post(filled, "s0_3", settings, claims.worker_name(), model=(cast(Any, engine), model_id))
+    here = worker.post(filled, "s0_3", settings, identities.worker_name(), model=(cast(Any, engine), model_id))
     return engine, worker.Line({"s0_3": here}.get)
 
 

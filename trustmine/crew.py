@@ -26,7 +26,7 @@ from pathlib import Path
 
 from trustmine import stopping, worker
 from trustmine.config import Settings
-from trustmine.db import claims, queries
+from trustmine.db import claims, identities, queries
 from trustmine.db.claims import Scope, Tally
 from trustmine.db.connect import connect
 from trustmine.errors import TrustmineError
@@ -368,7 +368,7 @@ def _main(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
 
 def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> None:
     conn = connect(task.db)
-    name = claims.worker_name()
+    name = identities.worker_name()
     asked = _Asked(link)
     posts: dict[str, Post] = {}
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
-from trustmine.db import claims
+from trustmine.db import identities
 from trustmine.db.connect import transaction
 from trustmine.db.queries import ModelRun
 from trustmine.llm.base import Engine, ModelInfo, NoAnswer
@@ -49,7 +49,7 @@ class Metered:
             cursor = conn.execute(
                 """INSERT INTO model_runs (model_id, worker, n_sequences, started_at_s, seen_at_s)
                    VALUES (?, ?, ?, ?, ?)""",
-                (model_id, claims.worker_name(), engine.capacity, now, now),
+                (model_id, identities.worker_name(), engine.capacity, now, now),
             )
         self._id = cursor.lastrowid
 

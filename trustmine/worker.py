@@ -21,7 +21,7 @@ from typing import cast
 
 from trustmine import calibrate, tools
 from trustmine.config import Settings
-from trustmine.db import calls, claims, recipes
+from trustmine.db import calls, claims, identities, recipes
 from trustmine.db.calls import Call
 from trustmine.db.claims import Failure, Scope, Tally
 from trustmine.errors import TrustmineError
@@ -183,7 +183,7 @@ def advance(
     """Work on the pending rows of a stage in this process until none is left."""
     if stage_name == calibrate.STAGE and engine is not None:
         calibrate.ensure(conn, settings, engine)
-    worker = claims.worker_name()
+    worker = identities.worker_name()
     claims.reclaim(conn, settings.max_attempts)
     total = Tally()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trustmine.db import claims, recipes
+from trustmine.db import claims, identities, recipes
 from trustmine.db.claims import Failure, Scope, Tally
 from trustmine.db.connect import connect
 from trustmine.records import Advance, Commit, KeywordMatch, Outcome, Reject
@@ -290,7 +290,7 @@ def test_rows_before_s0_2_are_not_in_the_index_of_priorities(conn: sqlite3.Conne
 
 def _claim_and_wait(db: Path, ready: "multiprocessing.synchronize.Event") -> None:
     conn = connect(db)
-    claims.claim(conn, "s0_1", "ingested", claims.worker_name(), limit=5, lease_s=3600)
+    claims.claim(conn, "s0_1", "ingested", identities.worker_name(), limit=5, lease_s=3600)
     ready.set()
     time.sleep(60)
 
@@ -408,18 +408,18 @@ def test_a_row_aside_that_kills_is_given_up_too(conn: sqlite3.Connection, add_co
 
 
 def test_a_worker_of_another_host_is_taken_for_alive() -> None:
-    assert claims.is_alive("elsewhere:1:2:ab")
-    assert claims.is_alive(claims.worker_name())
-    host, pid, started, nonce = claims.worker_name().rsplit(":", 3)
-    assert not claims.is_alive(f"{host}:{pid}:{int(started) + 1}:{nonce}"), "the pid was given to another process"
+    assert identities.is_alive("elsewhere:1:2:ab")
+    assert identities.is_alive(identities.worker_name())
+    host, pid, started, nonce = identities.worker_name().rsplit(":", 3)
+    assert not identities.is_alive(f"{host}:{pid}:{int(started) + 1}:{nonce}"), "the pid was given to another process"
 
 
 def test_a_worker_in_a_container_of_this_host_is_taken_for_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = claims.worker_name()
+    here = identities.worker_name()
     monkeypatch.setattr(Path, "readlink", lambda _: Path("pid:[4026599999]"))
-    assert claims.is_alive(claims.worker_name())
+    assert identities.is_alive(identities.worker_name())
     host, pid, started, nonce = here.rsplit(":", 3)
-    assert claims.is_alive(f"{host}:{pid}:{int(started) + 1}:{nonce}"), "its process ids mean nothing here"
+    assert identities.is_alive(f"{host}:{pid}:{int(started) + 1}:{nonce}"), "its process ids mean nothing here"
 
 
 def _work_through(db: Path, worker: str, done: "multiprocessing.Queue[list[int]]") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trustmine.db import claims, queries
+from trustmine.db import identities, queries
 from trustmine.db.claims import Scope
 
 Add = Callable[..., list[int]]
@@ -54,7 +54,7 @@ def test_a_worker_that_is_heard_of_at_one_stage_is_there_at_all_of_its_stages(
 
 def test_a_worker_of_this_host_runs_while_its_process_does(conn: sqlite3.Connection, add_commits: Add) -> None:
     add_commits(5)
-    here = claims.worker_name()
+    here = identities.worker_name()
     enter(conn, here, "s0_1", seen_s_ago=2 * LEASE_S)
     assert rates(conn)["s0_1"].n_workers == 1
     host, pid, _, nonce = here.rsplit(":", 3)
@@ -81,7 +81,7 @@ def test_one_of_several_repositories_has_a_rate_only_where_no_other_waits(
 ) -> None:
     add_commits(30, repo="small")
     others = add_commits(70, repo="large")
-    enter(conn, claims.worker_name(), "s0_1")
+    enter(conn, identities.worker_name(), "s0_1")
     small = Scope(repo_id=queries.repo_id(conn, "small"))
     assert rates(conn)["s0_1"].left_s == pytest.approx(1_000, rel=0.01)
     assert rates(conn, small) == {}, "the worker may be at the other one"

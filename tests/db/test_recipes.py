@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 
-from trustmine.db import claims, queries, recipes
+from trustmine.db import claims, identities, queries, recipes
 from trustmine.db.claims import Failure, Scope
 from trustmine.records import Advance, Commit, CommitSize, Diff, Fact, KeywordMatch, Outcome, Reject, Verdict
 
@@ -121,8 +121,10 @@ def test_the_funnel_counts_every_row_once_per_stage(conn: sqlite3.Connection, ad
     ok: Results = [(c, Advance()) for c in commits[:3]]
     rest: Results = [(commits[3], Reject("no_keyword")), (commits[4], Failure("no", "tb"))]
     claims.finish(conn, "s0_1", "w", recipe(conn, "s0_1"), [*ok, *rest], max_attempts=1)
-    claims.claim(conn, "s0_2", "s0_1", claims.worker_name(), limit=2, lease_s=60)
-    claims.claim(conn, "s0_1", "ingested", f"{claims.worker_name().rsplit(':', 3)[0]}:1:0:dead", limit=1, lease_s=60)
+    claims.claim(conn, "s0_2", "s0_1", identities.worker_name(), limit=2, lease_s=60)
+    claims.claim(
+        conn, "s0_1", "ingested", f"{identities.worker_name().rsplit(':', 3)[0]}:1:0:dead", limit=1, lease_s=60
+    )
     counts = queries.funnel(conn)
     first, second = counts["s0_1"], counts["s0_2"]
     assert (first.pending, first.claimed, first.passed, first.failed, first.rejected) == (1, 0, 3, 1, {"no_keyword": 1})

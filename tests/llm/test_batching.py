@@ -1,12 +1,12 @@
 """Many requests at once: the same answers as one at a time, and what is shared is evaluated once."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import llama_cpp
 import pytest
-from llm_helpers import question
+from llm_helpers import answers, question
 
 from trustmine.answers import line_ranges_grammar
 from trustmine.llm.base import ContextOverflow
@@ -64,22 +64,6 @@ def why(n: int) -> Request:
 
 def ranges(n: int) -> Request:
     return question(code(n) + "Which lines?", grammar=line_ranges_grammar([(1, 2), (2, 3), (3, 8)], 2), max_tokens=16)
-
-
-def answers(engine: LocalEngine, requests: Sequence[Request]) -> list[Completion]:
-    """All answers, in the order of the requests, with as many in flight as there is capacity for."""
-    found: dict[int, Completion] = {}
-    waiting = list(enumerate(requests))
-    n_out = 0
-    while len(found) < len(requests):
-        while waiting and n_out < engine.capacity:
-            engine.submit(*waiting.pop(0))
-            n_out += 1
-        for ticket, answer in engine.poll():
-            assert isinstance(answer, Completion)
-            found[ticket] = answer
-            n_out -= 1
-    return [found[ticket] for ticket in range(len(requests))]
 
 
 def test_many_at_once_answer_as_one_at_a_time_does(batched: LocalEngine, single: LocalEngine) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_helpers import question
+from llm_helpers import answers, question
 from model_helpers import write_recurrent_model
 
 from trustmine.llm.local import LocalEngine
@@ -31,27 +31,17 @@ def asked(n: int) -> list[Request]:
     ]
 
 
-def answers(model: Path, **layout: Any) -> list[Completion]:
+def said(model: Path, **layout: Any) -> list[Completion]:
     engine = LocalEngine.open(model, n_ctx=1024, n_threads=1, known_sha256="0", **layout)
-    waiting = list(enumerate(request for n in range(8) for request in asked(n)))
-    n_asked = len(waiting)
-    given: dict[int, Completion] = {}
-    n_under_way = 0
-    while len(given) < n_asked:
-        while waiting and n_under_way < engine.capacity:
-            engine.submit(*waiting.pop(0))
-            n_under_way += 1
-        for ticket, answer in engine.poll():
-            assert isinstance(answer, Completion)
-            given[ticket] = answer
-            n_under_way -= 1
-    engine.close()
-    return [given[ticket] for ticket in range(n_asked)]
+    try:
+        return answers(engine, [request for n in range(8) for request in asked(n)])
+    finally:
+        engine.close()
 
 
 @pytest.mark.parametrize("layout", [{"n_sequences": 6}, {"n_sequences": 6, "kv_layout": "unified"}])
 def test_answers_side_by_side_are_those_of_one_at_a_time(model: Path, layout: dict[str, Any]) -> None:
-    for alone, beside in zip(answers(model, **ONE), answers(model, **layout), strict=True):
+    for alone, beside in zip(said(model, **ONE), said(model, **layout), strict=True):
         if alone.label_logprobs is None or beside.label_logprobs is None:
             assert alone.text == beside.text
         else:

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.usefixtures("endpoint_environment")
 
 
 @contextmanager
-def silent(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    yield lambda done: None
-
-
-@contextmanager
 def unseen() -> Iterator[Callable[[str, int, int | None], None]]:
     yield lambda *drawn: None
 

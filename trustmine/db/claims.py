@@ -14,17 +14,12 @@ max_attempts of them the row is set aside. Its neighbours never pay for it.
 """
 
 import itertools
-import os
-import re
-import socket
 import sqlite3
 import time
-import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from trustmine.db import calls
+from trustmine.db import calls, identities
 from trustmine.db import facts as fact_tables
 from trustmine.db.calls import Call
 from trustmine.db.connect import transaction
@@ -33,7 +28,6 @@ from trustmine.records import Advance, Commit, Outcome, Reject
 LAST_STAGE = "s4"
 MAX_ATTEMPTS = 3  # where the caller has no settings
 DIED = "The worker died while this row was all it worked on: killed, out of memory, or crashed in native code"
-_HOSTS_OWN = "4026531836"  # PROC_PID_INIT_INO of Linux: the namespace of the host's own process ids
 FELL_SILENT = "The worker was silent for longer than its lease while this row was all it worked on"
 
 
@@ -95,52 +89,6 @@ class Tally:
             self.failed + other.failed,
             self.lost + other.lost,
         )
-
-
-# --------------------------------------------------------------------- identities
-
-
-def worker_name() -> str:
-    """A name no other worker has: host:pid:start:nonce."""
-    return f"{_host()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
-
-
-def is_alive(worker: str) -> bool:
-    """False only if the worker ran on this host and its process is gone."""
-    host, pid, started, _ = worker.rsplit(":", 3)
-    if host != _host():
-        return True
-    return _started(int(pid)) == started
-
-
-def _host() -> str:
-    """Where process ids mean the same: the host, and in a container that numbers its own which one (namespaces(7))."""
-    try:
-        space = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
-    except OSError:
-        space = _HOSTS_OWN
-    return socket.gethostname() + ("" if space == _HOSTS_OWN else f"/{space}")
-
-
-def _started(pid: int) -> str:
-    """When the process started (clock ticks since boot, proc(5)); '' if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        fields = stat[stat.rindex(")") + 2 :].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except (OSError, ValueError):
-        return "" if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
-
-
-def _started_elsewhere(pid: int) -> str:
-    """Systems without /proc: only whether the process is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "0"
 
 
 # -------------------------------------------------------------------------- claims
@@ -290,7 +238,7 @@ def _release(conn: sqlite3.Connection, worker: str) -> None:
 
 def reclaim(conn: sqlite3.Connection, max_attempts: int = MAX_ATTEMPTS) -> None:
     """End the claims of workers of this host whose process is gone; see the module on whom that is blamed."""
-    dead = [owner for owner in owners(conn) if not is_alive(owner)]
+    dead = [owner for owner in owners(conn) if not identities.is_alive(owner)]
     if dead:
         with transaction(conn):
             for owner in dead:

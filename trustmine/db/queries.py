@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trustmine.db import claims
+from trustmine.db import claims, identities
 from trustmine.db.claims import Scope
 from trustmine.db.recipes import stage_places
 from trustmine.errors import TrustmineError
@@ -88,7 +88,7 @@ def funnel(conn: sqlite3.Connection, scope: Scope = Scope()) -> dict[str, StageC
             counts[names[places[status] + 1]].pending += n
     for stage in counts.values():
         stage.rejected = dict(sorted(stage.rejected.items(), key=lambda item: (-item[1], item[0])))
-    live = [owner for owner in claims.owners(conn) if claims.is_alive(owner)]
+    live = [owner for owner in claims.owners(conn) if identities.is_alive(owner)]
     now = time.time()
     for owner in live:
         held = conn.execute(
@@ -187,18 +187,14 @@ def _is_running(conn: sqlite3.Connection, worker: str, seen_at_s: float, lease_s
     On this host its process is; on another one that cannot be seen, and it has
     been heard of within its lease.
     """
-    if _host(worker) == _host(claims.worker_name()):
-        return claims.is_alive(worker)
+    if identities.is_here(worker):
+        return identities.is_alive(worker)
     now = time.time()
     return seen_at_s >= now - lease_s or bool(
         conn.execute(
             "SELECT 1 FROM commits WHERE claim_owner = ? AND claim_until_s >= ? LIMIT 1", (worker, now)
         ).fetchone()
     )
-
-
-def _host(worker: str) -> str:
-    return worker.rsplit(":", 3)[0]
 
 
 def model_runs(conn: sqlite3.Connection, lease_s: float) -> list[ModelRun]:
