@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from trustmine.db import claims, recipes
+from trustmine.db import claims, identities, recipes
 from trustmine.db.claims import Failure
 from trustmine.db.connect import connect
 from trustmine.records import Advance, Commit, CommitSize, Fact, KeywordMatch, Outcome, Reject
@@ -81,7 +81,7 @@ class Queue(RuleBasedStateMachine):
         self.now = 0.0
         self.patches: list[Any] = [  # what patch.object gives has no public type
             patch.object(claims, "time", SimpleNamespace(time=lambda: self.now)),
-            patch.object(claims, "is_alive", lambda name: name not in self.dead),
+            patch.object(identities, "is_alive", lambda name: name not in self.dead),
         ]
         for one in self.patches:
             one.start()
