@@ -166,6 +166,23 @@ def test_a_stopped_doctor_prints_no_traceback(db: Path, send: Callable[[int, int
     assert (run.returncode, said) == (130, "Interrupted; nothing is lost: run it again to go on\n")
 
 
+def test_signals_that_come_at_once_print_no_traceback() -> None:
+    program = """
+import os, signal
+from trustmine import stopping
+stopping.listen()
+signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
+for each in stopping.SIGNALS:
+    os.kill(os.getpid(), each)
+try:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.SIGNALS)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("stopped\n", "")
+
+
 def test_a_stop_waits_for_what_is_not_to_be_left_half_done() -> None:
     done = []
     stopping.listen()

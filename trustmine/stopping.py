@@ -29,7 +29,7 @@ def listen() -> None:
 
 def _stop(number: int, frame: object) -> None:
     for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, _ignore)
     for fd in (1, 2):
         if _is_hung_up(fd):  # what is still said would fail, in the middle of stopping
             null = os.open(os.devnull, os.O_WRONLY)
@@ -40,6 +40,10 @@ def _stop(number: int, frame: object) -> None:
         _is_asked = True
         return
     raise KeyboardInterrupt
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Not SIG_IGN: of a signal that had come when it was set, Python says so, with a traceback."""
 
 
 def _is_hung_up(fd: int) -> bool:
