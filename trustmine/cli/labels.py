@@ -29,7 +29,7 @@ def label(
         Path | None,
         typer.Argument(
             metavar="[FILE]",
-            help="CSV with a column commit or sha; optional repo, cve, cwe, severity, introduced_in, label.",
+            help="CSV with a column commit or sha; optional repo, cve or id, cwe, severity, introduced_in, label.",
         ),
     ] = None,
     osv: Annotated[

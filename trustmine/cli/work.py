@@ -101,7 +101,12 @@ def advance(
     rationale: Rationale = None,
     deterministic: Deterministic = None,
     stale: Annotated[
-        bool, typer.Option("--stale", help="Redo rows made by other settings, prompts or models; alone: of all stages.")
+        bool,
+        typer.Option(
+            "--stale",
+            help="Redo rows made by other settings, prompts or models, and no others; alone: of all stages, "
+            "which share --limit.",
+        ),
     ] = False,
     config_file: Config = None,
 ) -> None:
