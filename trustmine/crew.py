@@ -364,6 +364,8 @@ def _main(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> 
         # Tracebacks do not travel between processes: they go along as a note.
         error.add_note("".join(traceback.format_exception(error)))
         _tell(link, ("trouble", _sendable(error)))
+    finally:
+        stopping.end()
 
 
 def _work(task: Task, allowances: Mapping[str, Allowance], link: Connection) -> None:

@@ -46,6 +46,13 @@ def _ignore(number: int, frame: object) -> None:
     """Not SIG_IGN: of a signal that had come when it was set, Python says so, with a traceback."""
 
 
+def end() -> None:
+    """Further signals stay ignored while Python ends, which forgets its handlers. For the last thing a process does."""
+    for each in SIGNALS:
+        if signal.getsignal(each) is _ignore:
+            signal.signal(each, signal.SIG_IGN)
+
+
 def _is_hung_up(fd: int) -> bool:
     """Whether this was a terminal, and is none any more."""
     try:

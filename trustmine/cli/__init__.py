@@ -82,6 +82,7 @@ def main(args: list[str] | None = None) -> None:
     stopping.listen()
     with console.streams():
         code = _exit_code(lambda: _run(sys.argv[1:] if args is None else args))
+    stopping.end()
     sys.exit(code)
 
 
